@@ -1,0 +1,1 @@
+"""Data of several institutions."""

@@ -1,0 +1,101 @@
+"""The data contract: sites, their splits and their loaders."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from fedlight.batch import Batch
+
+Stage = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the masks mean.
+
+    Attributes:
+        classes: Names of the classes, background first; ("background", "vessel") is a binary task.
+        channels: Channels of an image.
+    """
+
+    classes: tuple[str, ...]
+    channels: int
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on; every argument is one sentence about one finding."""
+
+
+class FederatedDataModule(LightningDataModule):
+    """Data of several institutions, some of which train together while one may take no part.
+
+    ``prepare`` reads and checks everything once, before any training starts. A site's cases are split into "train",
+    "val" and "test"; all cases of the held-out site are "test". With ``pooled``, all training institutions form one
+    client called "pooled", which is the reference arm of centralised training.
+    """
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Reads and checks the data of every site; calling it again does nothing.
+
+        Raises:
+            DataError: One sentence for every finding.
+        """
+
+    @property
+    @abstractmethod
+    def sites(self) -> tuple[str, ...]:
+        """The clients of the federation, sorted: institutions without the held-out one, or ("pooled",)."""
+
+    @property
+    @abstractmethod
+    def held_out_site(self) -> str | None:
+        """The institution that takes no part in training."""
+
+    @abstractmethod
+    def institutions(self, site: str) -> tuple[str, ...]:
+        """The institutions whose data a client has: itself, or all of them when pooled."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> Labels:
+        """Classes and channels."""
+
+    @property
+    @abstractmethod
+    def resized(self) -> bool:
+        """Whether evaluation images are resized to a grid (else they are only padded)."""
+
+    @abstractmethod
+    def num_samples(self, site: str) -> int:
+        """The number of training cases of a client."""
+
+    @abstractmethod
+    def train_loader(self, site: str, *, seed: int, steps: int | None = None) -> DataLoader[Batch]:
+        """Returns the training batches of a client for one epoch, or for ``steps`` steps, shuffled by ``seed``.
+
+        With ``steps``, whole passes over the data follow each other, each shuffled anew, until there are enough
+        full batches. All randomness of shuffling, patches and transforms comes from ``seed``.
+        """
+
+    @abstractmethod
+    def loader(self, institution: str, stage: Stage) -> DataLoader[Batch]:
+        """Returns the cases of an institution for evaluation, in a fixed order, without augmentation."""
+
+    def read(self, path: Path) -> Batch:
+        """Returns one image that has no mask as an evaluation batch of one, prepared like the cases of a site.
+
+        Raises:
+            DataError: If the file cannot be read as an image with the right number of channels.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot read single images")
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Returns one row of plain values a site, for the run folder: cases in every split and image sizes."""
+        return []

@@ -1,0 +1,10 @@
+"""Extension points: one abstract class a file; an algorithm is a concrete subclass of one of them."""
+
+from fedlight.batch import Batch, Step, View
+from fedlight.plugins.aggregator import Aggregator
+from fedlight.plugins.alignment import Alignment
+from fedlight.plugins.client_plugin import ClientPlugin
+from fedlight.plugins.plugin import Plugin
+from fedlight.plugins.style import StyleAugmentation
+
+__all__ = ["Aggregator", "Alignment", "Batch", "ClientPlugin", "Plugin", "Step", "StyleAugmentation", "View"]

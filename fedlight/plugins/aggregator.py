@@ -1,0 +1,50 @@
+"""The server's half of an algorithm."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from fedlight.plugins.plugin import Plugin
+from fedlight.state import State
+from fedlight.update import RoundContext, Update
+
+if TYPE_CHECKING:
+    from fedlight.plugins.client_plugin import ClientPlugin
+
+
+class Aggregator(Plugin):
+    """Turns the updates of a round into the next global parameters.
+
+    The federation calls ``begin``, then ``add`` once for every accepted update in site order, then ``finish``. A
+    round that ends with too few sites is abandoned without ``finish``, so server state (momenta, control variates)
+    may change in ``finish`` only.
+    """
+
+    linear: ClassVar[bool] = False
+    """True if only weighted sums of updates are needed, so that secure aggregation is possible."""
+
+    @property
+    def kind(self) -> str:
+        return "aggregator"
+
+    @abstractmethod
+    def begin(self, context: RoundContext, params: State) -> None:
+        """Opens a round.
+
+        Args:
+            context: Cohort, weights and the latest evaluations.
+            params: The global parameters that the sites start from; not to be modified.
+        """
+
+    @abstractmethod
+    def add(self, update: Update) -> None:
+        """Takes one update, weighted by ``context.weights[update.site]``; it must not be modified."""
+
+    @abstractmethod
+    def finish(self) -> State:
+        """Returns the next global parameters, with the names, shapes and dtypes of ``params``."""
+
+    def client_half(self) -> ClientPlugin | None:
+        """Returns the plugin that every client must run for this aggregator, if any."""
+        return None

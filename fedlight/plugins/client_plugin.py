@@ -1,0 +1,85 @@
+"""The client's half of an algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fedlight.batch import Batch, Step
+from fedlight.plugins.plugin import Plugin
+from fedlight.update import Broadcast, RoundContext
+
+Statistics = Mapping[str, Tensor]
+
+
+class ClientPlugin(Plugin, Callback):
+    """A Lightning Callback that also takes part in rounds.
+
+    At the site, in this order: ``on_round_start``; for every step ``transform_batch``, the forward pass with
+    ``restyle`` at the plugin's stages, ``penalty``; ``on_round_end``. Lightning's own hooks work too
+    (``on_before_optimizer_step`` for gradients). The server has an instance of its own, which sees what the sites
+    share: ``begin``, ``add`` once a site in site order, ``finish``.
+    """
+
+    example_independent: ClassVar[bool] = True
+    """False for anything that mixes the examples of a batch (refused under example-level differential privacy)."""
+
+    stages: Sequence[str] = ()
+    """Stages of the network at which ``restyle`` is called or whose features ``penalty`` needs: "encoder1", ..."""
+
+    generator: torch.Generator
+    """This plugin's own CPU random numbers at this site in this round; set before ``on_round_start``."""
+
+    @property
+    def kind(self) -> str:
+        return "client plugin"
+
+    # --- at the site -------------------------------------------------------------------------------------------
+
+    def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
+        """Prepares a round; ``module`` already holds the broadcast parameters.
+
+        What the plugin's server side returned from ``finish`` is ``broadcast.shared.get(self.instance_id, {})``.
+        """
+
+    def transform_batch(self, batch: Batch) -> Batch:
+        """Returns the batch to train on; images may change, the input batch must not be modified."""
+        return batch
+
+    def restyle(self, stage: str, x: Tensor, batch: Batch) -> Tensor:
+        """Returns the features to go on with at a stage of the training forward pass, (N, C, h, w) like ``x``."""
+        return x
+
+    def penalty(self, step: Step) -> Tensor | None:
+        """Returns a differentiable scalar to add to the loss, already weighted, or None for nothing."""
+        return None
+
+    def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
+        """Returns the optimizer to train with, for instance one that looks for a flat minimum."""
+        return optimizer
+
+    def private(self, names: Sequence[str]) -> Collection[str]:
+        """Returns those of the trainable parameters' names that stay at the site."""
+        return ()
+
+    def on_round_end(self, module: LightningModule) -> Statistics:
+        """Ends a round, undoes what was done to the module and returns what the site shares (detached)."""
+        return {}
+
+    # --- on the server -----------------------------------------------------------------------------------------
+
+    def begin(self, context: RoundContext, previous: Statistics) -> None:
+        """Opens the collection of a round; ``previous`` is what the sites were sent in it."""
+        self._previous = previous
+
+    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
+        """Takes what one site shared; called once a site of the cohort, in site order."""
+
+    def finish(self) -> Statistics:
+        """Returns what every site gets with the next broadcast."""
+        return self._previous

@@ -1,0 +1,35 @@
+"""Style augmentation: what its members share."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fedlight.plugins.client_plugin import ClientPlugin
+
+
+class StyleAugmentation(ClientPlugin):
+    """Changes how images or features look and leaves masks alone; probability 0 must be plain training."""
+
+    @property
+    def kind(self) -> str:
+        return "style"
+
+
+def exchange_moments(
+    x: Tensor, mean: Tensor, variance: Tensor, new_mean: Tensor, new_variance: Tensor, eps: float = 1e-6
+) -> Tensor:
+    """Gives instances other channel statistics: new_std * (x - mean) / std + new_mean (AdaIN, 1703.06868, eq. 8).
+
+    Args:
+        x: (N, C, h, w).
+        mean: (N, C, 1, 1), the statistics that ``x`` has.
+        variance: (N, C, 1, 1), biased.
+        new_mean: (N, C, 1, 1), the statistics that it gets.
+        new_variance: (N, C, 1, 1), biased.
+        eps: Added to both variances before the root.
+
+    Returns:
+        (N, C, h, w), in the dtype of ``x``.
+    """
+    scale = (new_variance + eps).sqrt() / (variance + eps).sqrt()  # (N, C, 1, 1)
+    return ((x - mean) * scale + new_mean).to(x.dtype)

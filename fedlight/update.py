@@ -1,0 +1,116 @@
+"""Everything that ever crosses between the server and a site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from fedlight.state import State, num_bytes
+
+Shared = Mapping[str, Mapping[str, Tensor]]
+"""What plugins share: by plugin instance id, then by name."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How one model does on one institution's cases: means always, per-case scores only if the site allows it."""
+
+    site: str
+    round: int
+    num_cases: int
+    metrics: Mapping[str, float]  # "dice", "iou", ...: mean over cases; "dice/<class>": of one class
+    cases: tuple[Mapping[str, Any], ...] = ()  # one row a case: "case", then metrics
+
+
+@dataclass(frozen=True, slots=True)
+class RoundContext:
+    """What everybody may know about a round.
+
+    Attributes:
+        round: Number of the round, from 1.
+        rounds: Number of rounds that the run is planned for.
+        seed: The run's seed.
+        sites: All sites of the federation, in their fixed order.
+        cohort: The sites that take part in this round, in the same order.
+        num_samples: Training cases of every site.
+        weights: What every site counts for in an average: its cases, or 1 under uniform weighting.
+        evaluations: The latest evaluation of every site on its validation cases; empty before the first.
+    """
+
+    round: int
+    rounds: int
+    seed: int
+    sites: tuple[str, ...]
+    cohort: tuple[str, ...]
+    num_samples: Mapping[str, int]
+    weights: Mapping[str, float]
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+
+    @property
+    def progress(self) -> float:
+        """Share of the planned rounds that are done, in [0, 1): 0 in the first round."""
+        return (self.round - 1) / max(self.rounds, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Server to site: the model of the round and what plugins want every site to know."""
+
+    context: RoundContext
+    params: State  # trainable and shared: all that an aggregator may touch
+    buffers: State  # running statistics, by policy
+    shared: Shared = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the tensors in this message."""
+        return _payload_bytes(self.params, self.buffers, self.shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Site to server: what a site learned in a round; nothing else leaves a site while it trains."""
+
+    site: str
+    round: int
+    num_samples: int
+    params: State
+    buffers: State
+    metrics: Mapping[str, float] = field(default_factory=dict)  # "train_loss", "steps", "seconds"
+    shared: Shared = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the tensors in this message."""
+        return _payload_bytes(self.params, self.buffers, self.shared)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFailure:
+    """A site that gave no usable answer.
+
+    Attributes:
+        phase: "open", "fit" or "evaluate".
+        kind: "raised" (an exception at the site), "refused" (an answer that the server does not accept), "lost"
+            (the process or the connection ended) or "late" (the deadline passed).
+        reason: One sentence without the site's name.
+    """
+
+    site: str
+    round: int
+    phase: str
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.site}, round {self.round}, {self.phase}: {self.reason}"
+
+
+def _payload_bytes(params: State, buffers: State, shared: Shared) -> int:
+    return num_bytes(params) + num_bytes(buffers) + sum(num_bytes(dict(part)) for part in shared.values())
