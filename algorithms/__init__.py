@@ -1,0 +1,1 @@
+"""The algorithms that come with fedlight, one self-contained file each."""

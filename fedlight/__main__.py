@@ -1,0 +1,5 @@
+"""Entry point of the ``fedlight`` command."""
+
+def main() -> int:
+    """Runs the command line."""
+    return 0
