@@ -1,1 +1,23 @@
 """The algorithms that come with fedlight, one self-contained file each."""
+
+from fedlight_algorithms.adain import AdaIN
+from fedlight_algorithms.amplitude_mix import AmplitudeMix
+from fedlight_algorithms.fedavg import FedAvg
+from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
+from fedlight_algorithms.fedavgm import FedAvgM
+from fedlight_algorithms.fedprox import FedProx
+from fedlight_algorithms.local import AllPrivate, Local
+from fedlight_algorithms.mixstyle import MixStyle
+
+__all__ = [
+    "AdaIN",
+    "AllPrivate",
+    "AmplitudeMix",
+    "FedAvg",
+    "FedAvgAlign",
+    "FedAvgM",
+    "FedProx",
+    "Local",
+    "MixStyle",
+    "MomentAlignment",
+]

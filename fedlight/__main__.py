@@ -1,5 +1,44 @@
-"""Entry point of the ``fedlight`` command."""
+"""Entry point of the ``fedlight`` command; it answers for itself without importing torch."""
 
-def main() -> int:
-    """Runs the command line."""
-    return 0
+from __future__ import annotations
+
+import sys
+
+from fedlight import __version__
+
+HELP = """\
+usage: fedlight COMMAND [options]
+
+Train one segmentation model at many institutions without sharing images, and score it at one that took no part.
+
+  fit        train a federation:             fedlight fit -c configs/quickstart.yaml
+  validate   score a run on the sites' validation cases:   fedlight validate --run runs/quickstart
+  test       score a run on test cases and at the held-out institution:   fedlight test --run runs/quickstart
+  predict    segment images with a run:      fedlight predict --run runs/quickstart --input DIR --output DIR
+  plugins    list aggregators, client plugins, styles and alignments:   fedlight plugins [NAME]
+  data       look at data before training:   fedlight data check ROOT
+
+Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
+(--federation.rounds 40 --federation.aggregator FedAvgM --federation.plugins+=MixStyle). See also:
+  fedlight fit --help        all settings
+  fedlight fit -c A.yaml --print_config
+  fedlight --version
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code: 0, 1 for a failed run, 2 for a user's mistake."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(HELP)
+        return 0
+    if arguments[0] == "--version":
+        sys.stdout.write(f"fedlight {__version__}\n")
+        return 0
+    from fedlight.cli import run  # heavy: torch and Lightning
+
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,21 +10,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fedlight.batch import Batch
+from fedlight.labels import Labels
 
 Stage = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What the masks mean.
-
-    Attributes:
-        classes: Names of the classes, background first; ("background", "vessel") is a binary task.
-        channels: Channels of an image.
-    """
-
-    classes: tuple[str, ...]
-    channels: int
 
 
 class DataError(ValueError):

@@ -24,9 +24,7 @@ class Aggregator(Plugin):
     linear: ClassVar[bool] = False
     """True if only weighted sums of updates are needed, so that secure aggregation is possible."""
 
-    @property
-    def kind(self) -> str:
-        return "aggregator"
+    kind: ClassVar[str] = "aggregator"
 
     @abstractmethod
     def begin(self, context: RoundContext, params: State) -> None:

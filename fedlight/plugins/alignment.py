@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from fedlight.plugins.client_plugin import ClientPlugin
 from fedlight.update import RoundContext
 
@@ -9,9 +11,7 @@ from fedlight.update import RoundContext
 class Alignment(ClientPlugin):
     """Pulls a site's features towards a reference that the federation learned in the round before."""
 
-    @property
-    def kind(self) -> str:
-        return "alignment"
+    kind: ClassVar[str] = "alignment"
 
 
 def ramp(context: RoundContext, share: float) -> float:

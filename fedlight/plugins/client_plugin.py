@@ -35,9 +35,12 @@ class ClientPlugin(Plugin, Callback):
     generator: torch.Generator
     """This plugin's own CPU random numbers at this site in this round; set before ``on_round_start``."""
 
+    kind: ClassVar[str] = "client plugin"
+
     @property
-    def kind(self) -> str:
-        return "client plugin"
+    def state_key(self) -> str:
+        """Lightning's name for this callback; two of one class differ by their ids."""
+        return self.instance_id or type(self).__qualname__
 
     # --- at the site -------------------------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 
-class Plugin(ABC):
+class Plugin(ABC):  # noqa: B024 - abstract methods are those of the extension points
     """Base of everything that a config names by its bare class name.
 
     A plugin is registered by being imported: any concrete subclass can be named in YAML. What the constructor gets is
@@ -18,10 +18,11 @@ class Plugin(ABC):
     instance_id: str = ""
     """Name of this instance in messages and in the run folder; the federation numbers two of one class."""
 
-    @property
-    def kind(self) -> str:
-        """The extension point that this plugin belongs to, for listings."""
-        return "plugin"
+    kind: ClassVar[str] = "plugin"
+    """The extension point that this plugin belongs to, for listings."""
+
+    null: ClassVar[Mapping[str, Any] | None] = None
+    """Arguments under which a run is FedAvg's bit for bit, for instance {"mu": 0.0}; None if there are none."""
 
     def validate(self) -> None:
         """Checks the arguments when the config is read.

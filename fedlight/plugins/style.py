@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from fedlight.plugins.client_plugin import ClientPlugin
@@ -10,9 +12,17 @@ from fedlight.plugins.client_plugin import ClientPlugin
 class StyleAugmentation(ClientPlugin):
     """Changes how images or features look and leaves masks alone; probability 0 must be plain training."""
 
-    @property
-    def kind(self) -> str:
-        return "style"
+    kind: ClassVar[str] = "style"
+
+
+def require_probability(p: float) -> None:
+    """Checks a probability.
+
+    Raises:
+        ValueError: If it is outside [0, 1].
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must be a probability in [0, 1], got {p}. To restyle half of the time, use 0.5.")
 
 
 def exchange_moments(

@@ -1,1 +1,20 @@
 """Where the numbers of a run go."""
+
+from fedlight.tracking.console import ConsoleTracker
+from fedlight.tracking.fanout import Fanout
+from fedlight.tracking.jsonl import JsonlTracker, read_rows
+from fedlight.tracking.tracker import RoundRecord, RunInfo, SiteRound, Status, Tracker
+from fedlight.tracking.wandb import WandbTracker
+
+__all__ = [
+    "ConsoleTracker",
+    "Fanout",
+    "JsonlTracker",
+    "RoundRecord",
+    "RunInfo",
+    "SiteRound",
+    "Status",
+    "Tracker",
+    "WandbTracker",
+    "read_rows",
+]

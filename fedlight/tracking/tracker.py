@@ -66,6 +66,8 @@ class RunInfo:
         start_round: Rounds that are already done when a run is resumed, else 0.
         local_steps: Optimizer steps of every site in a round, where known.
         num_parameters: Trainable parameters of the network.
+        num_samples: Training cases of every site.
+        distance_unit: Unit of the surface distances: "mm" where the data give a pixel spacing, else "px".
     """
 
     name: str
@@ -78,6 +80,8 @@ class RunInfo:
     start_round: int = 0
     local_steps: Mapping[str, int] = field(default_factory=dict)
     num_parameters: int = 0
+    num_samples: Mapping[str, int] = field(default_factory=dict)
+    distance_unit: Literal["mm", "px"] = "px"
 
 
 class Tracker(ABC):
@@ -85,7 +89,12 @@ class Tracker(ABC):
 
     A tracker never stops a run: the federation turns what a tracker raises into one warning and goes on without it,
     except for the run folder's own files.
+
+    Attributes:
+        overlays: Whether this tracker wants ``on_overlays``; predictions are made for it only then.
     """
+
+    overlays: bool = False
 
     def start(self, run: RunInfo) -> None:
         """Opens a run, or opens it again when it is resumed (``run.start_round`` > 0)."""
@@ -96,7 +105,9 @@ class Tracker(ABC):
     def on_round(self, record: RoundRecord) -> None:
         """A round is complete."""
 
-    def on_test(self, split: str, model: str, evaluations: Sequence[Evaluation], rows: Sequence[Mapping[str, Any]]) -> None:
+    def on_test(
+        self, split: str, model: str, evaluations: Sequence[Evaluation], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
         """A model was scored.
 
         Args:

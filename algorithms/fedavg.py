@@ -1,0 +1,33 @@
+"""FedAvg: the average of what the sites learned (McMahan et al., arXiv 1602.05629, Algorithm 1).
+
+    w_{t+1} = sum_k p_k w_{t+1}^k        p_k = n_k / sum_j n_j, over the sites k of the round
+
+The paper's n_k is the number of a site's training examples. Here it is the site's weight in the round: its training
+cases, or 1 under uniform weighting. The sum is taken in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from fedlight.plugins import Aggregator
+from fedlight.state import RunningMean, State
+from fedlight.update import RoundContext, Update
+
+
+class FedAvg(Aggregator):
+    """Averages the sites' parameters, weighted by their training cases."""
+
+    linear = True
+    null: ClassVar[Mapping[str, Any]] = {}
+
+    def begin(self, context: RoundContext, params: State) -> None:
+        self._weights = context.weights
+        self._mean = RunningMean()
+
+    def add(self, update: Update) -> None:
+        self._mean.add(update.params, self._weights[update.site])
+
+    def finish(self) -> State:
+        return self._mean.result()

@@ -1,0 +1,40 @@
+"""Local: every site trains alone and nothing is averaged, the reference arm without a federation.
+
+    w_{t+1}^k = what site k made of w_t^k        for every site k
+
+It is an aggregator under which every parameter is private, so the rest of a run (rounds, validation, resume) is that
+of any other method. It gives one model a site, all from the same initial weights, and no setting turns it into FedAvg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.state import State
+from fedlight.update import RoundContext, Update
+
+
+class Local(Aggregator):
+    """Leaves every site with a model of its own."""
+
+    linear = True
+
+    def begin(self, context: RoundContext, params: State) -> None:
+        self._params = params
+
+    def add(self, update: Update) -> None:
+        """Takes nothing: an update holds no parameters."""
+
+    def finish(self) -> State:
+        return dict(self._params)
+
+    def client_half(self) -> ClientPlugin:
+        return AllPrivate()
+
+
+class AllPrivate(ClientPlugin):
+    """Keeps every parameter at its site."""
+
+    def private(self, names: Sequence[str]) -> Collection[str]:
+        return names

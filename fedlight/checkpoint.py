@@ -1,0 +1,197 @@
+"""A run as a folder: what is written, when, and how a run goes on after any interruption.
+
+::
+
+    config.yaml               the resolved config
+    metrics.jsonl, .csv       one row at a time, flushed
+    rounds/<t>.safetensors    the server after round t; renamed into place last, so a round is whole or absent
+    sites/<site>/<t>.safetensors    what a site keeps, after its round t
+    global.ckpt               the selected model, a normal Lightning checkpoint
+    last.ckpt                 the model of the last round
+
+Round t always starts from the server and the sites as they were after round t-1: of both, the last two rounds stay.
+Nothing here is ever read through pickle.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fedlight.serialization import read, write, write_bytes
+
+log = logging.getLogger("fedlight")
+
+KEPT = 2
+
+
+class SiteStore:
+    """The state of one site, by round.
+
+    Args:
+        folder: The site's own folder; it is made when something is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, round: int, saved: Mapping[str, Any]) -> None:
+        """Keeps the state after a round and forgets all but the last two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(_numbered(self.folder, round), dict(saved))
+        _forget(self.folder)
+
+    def load(self, round: int) -> dict[str, Any] | None:
+        """Returns the state after the last round up to ``round`` in which the site took part, or None."""
+        known = [number for number in _rounds(self.folder) if number <= round]
+        return read(_numbered(self.folder, known[-1])) if known else None
+
+    def select(self, round: int) -> None:
+        """Keeps the state of a round apart, because its model is the best so far."""
+        saved = self.load(round)
+        if saved is not None:
+            write(self.folder / "selected.safetensors", saved)
+
+    def selected(self) -> dict[str, Any] | None:
+        """Returns the state that was kept apart last."""
+        path = self.folder / "selected.safetensors"
+        return read(path) if path.is_file() else None
+
+
+class RunFolder:
+    """A run on disk.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def rounds(self) -> Path:
+        """Folder of the server's state."""
+        return self.path / "rounds"
+
+    @property
+    def sites(self) -> Path:
+        """Folder of the sites' state."""
+        return self.path / "sites"
+
+    @property
+    def selected(self) -> Path:
+        """Checkpoint of the selected model."""
+        return self.path / "global.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint of the last round's model."""
+        return self.path / "last.ckpt"
+
+    def exists(self) -> bool:
+        """Says whether a run was started here."""
+        return (self.path / "config.yaml").is_file()
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Makes the folder and writes the resolved config."""
+        self.rounds.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        write_bytes(self.path / "config.yaml", text.encode())
+
+    def config(self) -> dict[str, Any]:
+        """Reads the resolved config.
+
+        Raises:
+            FileNotFoundError: If no run was started here.
+        """
+        if not self.exists():
+            raise FileNotFoundError(f"{self.path} is not a run folder: it has no config.yaml. Name the folder of a run.")
+        return yaml.safe_load((self.path / "config.yaml").read_text()) or {}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps every other process from training in this folder; the lock ends with the process.
+
+        Raises:
+            BlockingIOError: If another process holds it.
+        """
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BlockingIOError(f"{self.path} is in use by another process. Wait for it or name another.") from error
+            yield
+
+    def commit(self, round: int, server: Mapping[str, Any]) -> None:
+        """Makes a round final: from here on a resumed run starts after it."""
+        self.rounds.mkdir(parents=True, exist_ok=True)
+        write(_numbered(self.rounds, round), dict(server))
+        _forget(self.rounds)
+
+    def load(self) -> dict[str, Any] | None:
+        """Returns the server's state after the last complete round, or None before the first.
+
+        A damaged file is passed over for the round before.
+
+        Raises:
+            ValueError: If every kept round is damaged.
+        """
+        damage: ValueError | None = None
+        for round in reversed(_rounds(self.rounds)):
+            try:
+                saved: dict[str, Any] = read(_numbered(self.rounds, round))
+            except ValueError as error:
+                log.warning("%s; going on from the round before", error)
+                damage = error
+            else:
+                return saved
+        if damage is not None:
+            raise damage
+        return None
+
+    def write_checkpoint(self, path: Path, checkpoint: Mapping[str, Any]) -> None:
+        """Writes a Lightning checkpoint of tensors and plain values, whole or not at all."""
+        buffer = io.BytesIO()
+        torch.save(dict(checkpoint), buffer)
+        write_bytes(path, buffer.getvalue())
+
+
+def newest(path: Path) -> Path:
+    """Returns the run with the highest number behind its name, the path itself if there is none (see next_free)."""
+    candidate, number = path, 2
+    while RunFolder(path.with_name(f"{path.name}-{number}")).exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate
+
+
+def next_free(path: Path) -> Path:
+    """Returns the path, or the path with the first number behind it under which no run was started.
+
+    >>> next_free(Path("nowhere/run"))
+    PosixPath('nowhere/run')
+    """
+    candidate, number = path, 2
+    while RunFolder(candidate).exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate
+
+
+def _numbered(folder: Path, round: int) -> Path:
+    return folder / f"{round:05d}.safetensors"
+
+
+def _rounds(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdigit())
+
+
+def _forget(folder: Path) -> None:
+    for round in _rounds(folder)[:-KEPT]:
+        _numbered(folder, round).unlink()

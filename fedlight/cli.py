@@ -1,0 +1,201 @@
+"""The command line: LightningCLI with a federation where the Trainer stands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from fedlight import commands
+from fedlight.checkpoint import RunFolder
+from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
+from fedlight.federation import Federation
+from fedlight.messages import explain, nearest, parameters
+from fedlight.plugins.discovery import discover, registered
+from fedlight.preparation import ConfigError
+from fedlight.server import RoundFailedError
+from fedlight.tasks import FederatedModule, SegmentationTask
+from fedlight.tracking import WandbTracker
+
+_OWNED = {
+    # what the federation decides for all clients, and what a client must not do
+    "logger", "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "default_root_dir", "num_nodes",
+    "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "barebones",
+    "check_val_every_n_epoch", "val_check_interval", "reload_dataloaders_every_n_epochs", "use_distributed_sampler",
+    "log_every_n_steps", "fast_dev_run", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "devices",
+    "enable_autolog_hparams", "model_registry",
+}  # fmt: skip
+_TRAINER = {"accelerator": "auto", "devices": 1}
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are one sentence for a person."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises ``ConfigError`` with what the user can do."""
+        known = [info.cls for info in registered()] + [FolderSites, SyntheticSites, SegmentationTask, WandbTracker]
+        raise ConfigError(explain(str(ex or message), _settings(self), parameters(known))) from ex
+
+
+def _settings(parser: LightningArgumentParser) -> list[str]:
+    """Dotted names of everything that can be set, without single-letter and help options."""
+    names = (action.dest for action in parser._actions if action.dest not in ("help", "config"))
+    return [name for name in names if not name.endswith(".help")]
+
+
+class FederatedCLI(LightningCLI):
+    """``fedlight fit | validate | test | predict``: a task, data and a federation from configs that compose."""
+
+    def __init__(self, args: Sequence[str]) -> None:
+        super().__init__(
+            model_class=FederatedModule,
+            datamodule_class=FederatedDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            trainer_class=Federation,  # type: ignore[arg-type]  # has the four methods that the CLI calls
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_class=Parser,
+            auto_configure_optimizers=False,
+            args=list(args),
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Names the commands and the arguments that the CLI itself fills in."""
+        return {name: {"model", "datamodule"} for name in ("fit", "validate", "test", "predict")}
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the groups of the config: model, data, federation, trainer."""
+        parser.add_lightning_class_args(FederatedModule, "model", subclass_mode=True)
+        parser.add_lightning_class_args(FederatedDataModule, "data", subclass_mode=True)
+        parser.add_class_arguments(
+            Federation, "federation", skip={"seed", "trainer", "config", "console"}, instantiate=False
+        )
+        parser.add_class_arguments(Trainer, "trainer", skip=_OWNED, instantiate=False)
+        parser.add_argument("--load", type=list[str], default=[], help="Python files with plugins of your own.")
+        parser.set_defaults(
+            {
+                "model": {"class_path": "fedlight.tasks.SegmentationTask"},
+                "data": {"class_path": "fedlight.data.SyntheticSites"},
+                "federation.aggregator": {"class_path": "fedlight_algorithms.fedavg.FedAvg"},
+                "trainer.accelerator": "auto",
+            }
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Federation:  # type: ignore[override]
+        """Builds the federation; every client makes its own Trainer from the same arguments."""
+        trainer = {**_TRAINER, **{k: v for k, v in self._get(self.config_init, "trainer").items() if v is not None}}
+        return Federation(
+            **self._get(self.config_init, "federation"),
+            seed=self._get(self.config, "seed_everything"),
+            trainer=trainer,
+            config=self._plain_config(),
+        )
+
+    def _plain_config(self) -> dict[str, Any]:
+        """Returns the resolved config without what belongs to this one command."""
+        self._dump_config()
+        kept = ("load", "seed_everything", "model", "data", "federation", "trainer")
+        return {key: self.config_dump[key] for key in kept if key in self.config_dump}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns the exit code: 0, 1 for a failed run, 2 for a user's mistake."""
+    _quiet()
+    try:
+        if arguments[0] in commands.COMMANDS:
+            return commands.COMMANDS[arguments[0]](list(arguments[1:]))
+        _known(arguments[0])
+        arguments = _with_run(arguments)
+        discover(_files_to_load(arguments))
+        FederatedCLI(arguments)
+    except (ConfigError, ValueError) as error:
+        return _say(error, 2)
+    except (RoundFailedError, OSError) as error:
+        return _say(error, 1)
+    except KeyboardInterrupt:
+        return _say("interrupted; what was done is kept: go on with --ckpt_path last", 130)
+    return 0
+
+
+COMMANDS = tuple(FederatedCLI.subcommands())
+
+
+def _known(command: str) -> None:
+    every = [*COMMANDS, *commands.COMMANDS]
+    if command not in every:
+        raise ConfigError(f"{command} is not a command. {nearest(command, every)}")
+
+
+def _with_run(arguments: Sequence[str]) -> list[str]:
+    """Replaces ``--run RUN`` by the run's own config and the run as checkpoint."""
+    arguments = [part for argument in arguments for part in _split_option(argument, "--run")]
+    if "--run" not in arguments:
+        return arguments
+    at = arguments.index("--run")
+    if at + 1 == len(arguments):
+        raise ConfigError("--run must name the folder of a run, got nothing. Add the folder.")
+    folder = RunFolder(Path(arguments[at + 1]))
+    try:
+        folder.config()
+    except FileNotFoundError as error:
+        raise ConfigError(str(error)) from error
+    rest = arguments[1:at] + arguments[at + 2 :]
+    return [arguments[0], "-c", str(folder.path / "config.yaml"), "--ckpt_path", str(folder.path), *rest]
+
+
+def _split_option(argument: str, name: str) -> list[str]:
+    return argument.split("=", 1) if argument.startswith(f"{name}=") else [argument]
+
+
+def _files_to_load(arguments: Sequence[str]) -> list[str]:
+    """Reads every config once for its syntax and collects the plugin files that are named: they are needed to parse."""
+    files: list[str] = []
+    arguments = [part for argument in arguments for part in _split_option(argument, "--load")]
+    arguments = [part for argument in arguments for part in _split_option(argument, "--config")]
+    for option, value in zip(arguments, arguments[1:], strict=False):
+        if option in ("-c", "--config"):
+            files += _read_config(Path(value)).get("load") or []
+        elif option in ("--load", "--load+"):
+            files += value.strip("[]").split(",") if value.startswith("[") else [value]
+    return [file.strip() for file in files]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config must be a file that can be read, got {path} ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error)
+        raise ConfigError(f"{path} must be valid YAML, got an error at {place}. Mend that line.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} must hold settings (name: value), got {type(config).__name__}.")
+    return config
+
+
+def _quiet() -> None:
+    """Leaves the terminal to the federation: no chatter of Lightning for every client, and nothing calls home."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+
+
+def _say(error: BaseException | str, code: int) -> int:
+    lines = [str(line) for line in error.args] if isinstance(error, BaseException) and error.args else [str(error)]
+    for line in lines:
+        sys.stderr.write(f"fedlight: {line}\n")
+    return code

@@ -1,0 +1,247 @@
+"""A client: one module, one Trainer, one site."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from fedlight import state
+from fedlight.buffers import recalibrate
+from fedlight.data.federated import FederatedDataModule, Stage
+from fedlight.metrics import summarise
+from fedlight.plugins import ClientPlugin
+from fedlight.randomness import derive, generator, seeded
+from fedlight.state import State
+from fedlight.tasks.federated_module import FederatedModule
+from fedlight.update import Broadcast, Evaluation, Update
+
+BufferPolicy = Literal["average", "local", "recalibrate"]
+Progress = Callable[[str, int, int, int, float], None]
+"""Called with site, round, step, steps and loss while a client trains."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTraining:
+    """How every client works; plain values, the same at all sites.
+
+    Attributes:
+        epochs: Passes over the site's data in a round, unless ``steps`` is given.
+        steps: Optimizer steps in a round.
+        optimizer_state: "reset" starts every round with a fresh optimizer, as in FedAvg; "keep" goes on with the
+            site's own.
+        buffers: Whether running statistics are averaged, stay at the site, or are computed anew at every site.
+        share_cases: Whether scores of single cases may leave the site (in a simulation they may).
+        trainer: Arguments of the client's own Trainer.
+    """
+
+    epochs: int = 1
+    steps: int | None = None
+    optimizer_state: Literal["reset", "keep"] = "reset"
+    buffers: BufferPolicy = "average"
+    share_cases: bool = True
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Client:
+    """Trains and evaluates at one site; what it keeps between rounds is in ``state_dict``.
+
+    Args:
+        site: Name of the client.
+        module: The task, owned by this client.
+        data: Data of the site.
+        plugins: Client plugins, owned by this client, in config order.
+        local: How to train.
+        progress: Called a few times a second while training.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        module: FederatedModule,
+        data: FederatedDataModule,
+        plugins: Sequence[ClientPlugin],
+        local: LocalTraining,
+        progress: Progress | None = None,
+    ) -> None:
+        self.site = site
+        self.module = module
+        self.data = data
+        self.plugins = tuple(plugins)
+        self.local = local
+        self.progress = progress
+        self._trainer: Trainer | None = None
+        self._epochs = 0
+        self._optimizer_state: Mapping[Any, Any] | None = None
+        self._own: State = {}
+
+    # --- the phases of a round -----------------------------------------------------------------------------------
+
+    def fit(self, broadcast: Broadcast) -> Update:
+        """Trains on the site's own data from the broadcast model and returns what the server may see."""
+        begun = time.perf_counter()
+        context = broadcast.context
+        stream = (context.round, self.site)
+        self.receive(broadcast)
+        self.module.plugins = self.plugins
+        self.module.global_round = context.round
+        self.module.optimizer_state = self._optimizer_state
+        try:
+            with seeded(context.seed, *stream, "train"):
+                for plugin in self.plugins:
+                    plugin.generator = generator(context.seed, *stream, plugin.instance_id)
+                    plugin.on_round_start(self.site, self.module, broadcast)
+                metrics = self._train(context.round, derive(context.seed, *stream, "data"))
+                shared = self._end_round()
+        finally:
+            self.module.release()
+        params, buffers = self._keep_own()
+        return Update(
+            site=self.site,
+            round=context.round,
+            num_samples=self.data.num_samples(self.site),
+            params=params,
+            buffers=buffers,
+            metrics={**metrics, "seconds": time.perf_counter() - begun},
+            shared=shared,
+        )
+
+    def evaluate(self, broadcast: Broadcast, stage: Stage = "val", distances: bool = False) -> tuple[Evaluation, ...]:
+        """Scores the broadcast model (with what is the site's own) on one split of the site's institutions.
+
+        Args:
+            broadcast: The model.
+            stage: "val" or "test".
+            distances: Whether to measure surface distances too, which takes longer.
+
+        Returns:
+            One evaluation an institution that has cases in this split.
+        """
+        self.receive(broadcast)
+        if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
+            loader = self.data.train_loader(self.site, seed=derive(broadcast.context.seed, self.site, "recalibrate"))
+            recalibrate(self.module, (batch["image"] for batch in loader))
+        return tuple(
+            evaluation
+            for institution in self.data.institutions(self.site)
+            if (evaluation := self.score(institution, stage, broadcast.context.round, distances)) is not None
+        )
+
+    def receive(self, broadcast: Broadcast, with_own: bool = True) -> None:
+        """Loads the broadcast model and, unless told otherwise, what is the site's own."""
+        state.load(self.module, {**broadcast.params, **broadcast.buffers, **(self._own if with_own else {})})
+
+    def score(self, institution: str, stage: Stage, round: int, distances: bool) -> Evaluation | None:
+        """Scores the model that is loaded on one split of an institution; None where it has no case."""
+        loader = self.data.loader(institution, stage)
+        if not len(loader):
+            return None
+        self.module.distances = distances
+        self._resident_trainer().validate(self.module, dataloaders=loader, verbose=False)
+        rows, self.module.rows = self.module.rows, []
+        return Evaluation(
+            site=institution,
+            round=round,
+            num_cases=len(rows),
+            metrics=summarise(rows),
+            cases=tuple(rows) if self.local.share_cases else (),
+        )
+
+    # --- what survives a restart -----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what the client keeps from round to round: tensors and plain values."""
+        return {
+            "epochs": self._epochs,
+            "own": dict(self._own),
+            "optimizer": None if self._optimizer_state is None else dict(self._optimizer_state),
+            "plugins": {plugin.instance_id: plugin.state_dict() for plugin in self.plugins},
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Takes back what ``state_dict`` returned."""
+        self._epochs = saved["epochs"]
+        self._own = dict(saved["own"])
+        self._optimizer_state = saved["optimizer"]
+        for plugin in self.plugins:
+            plugin.load_state_dict(saved["plugins"][plugin.instance_id])
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _train(self, round: int, seed: int) -> dict[str, float]:
+        trainer = self._resident_trainer()
+        loader = self.data.train_loader(self.site, seed=seed, steps=self.local.steps)
+        epochs = 1 if self.local.steps else self.local.epochs
+        # a second fit with unchanged max_epochs trains nothing, silently: Lightning 9636, 11425
+        trainer.fit_loop.max_epochs = trainer.current_epoch + epochs
+        self._report.begin(round, epochs * len(loader))
+        trainer.fit(self.module, train_dataloaders=loader)
+        self._epochs = trainer.current_epoch
+        if self.local.optimizer_state == "keep":
+            self._optimizer_state = copy.deepcopy(trainer.optimizers[0].state_dict()["state"])
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        return {**logged, "steps": float(epochs * len(loader))}
+
+    def _end_round(self) -> dict[str, Mapping[str, Tensor]]:
+        shared = {plugin.instance_id: plugin.on_round_end(self.module) for plugin in self.plugins}
+        return {name: part for name, part in shared.items() if part}
+
+    def _keep_own(self) -> tuple[State, State]:
+        """Splits the trained state into what leaves the site and what stays; returns the former."""
+        params, buffers = state.parameters_of(self.module), state.buffers_of(self.module)
+        private = {name for plugin in self.plugins for name in plugin.private(list(params))}
+        shared = {name: value for name, value in params.items() if name not in private}
+        self._own = state.select(params, private)
+        if self.local.buffers == "local" or not shared:  # statistics belong to the parameters that they were made with
+            self._own |= buffers
+            buffers = {}
+        return shared, buffers if self.local.buffers == "average" else {}
+
+    def _resident_trainer(self) -> Trainer:
+        """The client's own Trainer, built once; epochs and steps stay monotonic over rounds."""
+        if self._trainer is None:
+            self._report = _Report(self.site, self.progress)
+            arguments = copy.deepcopy(dict(self.local.trainer))
+            callbacks = arguments.pop("callbacks", None) or []
+            callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+            self._trainer = Trainer(**{**QUIET, **arguments}, callbacks=[*callbacks, *self.plugins, self._report])
+            done = self._trainer.fit_loop.epoch_progress.current
+            done.ready = done.started = done.processed = done.completed = self._epochs
+        return self._trainer
+
+
+QUIET: Mapping[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "limit_val_batches": 1.0,
+    "log_every_n_steps": 1,
+}
+"""A client's Trainer writes and prints nothing: the federation does."""
+
+
+class _Report(Callback):
+    """Tells how far a client is, at most five times a second; the loss is fetched from the device only then."""
+
+    def __init__(self, site: str, progress: Progress | None) -> None:
+        self.site, self.progress = site, progress
+        self.round, self.steps, self.step, self.due = 0, 0, 0, 0.0
+
+    def begin(self, round: int, steps: int) -> None:
+        self.round, self.steps, self.step = round, steps, 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        self.step += 1
+        now = time.monotonic()
+        if self.progress is not None and outputs is not None and now >= self.due:
+            self.due = now + 0.2
+            self.progress(self.site, self.round, self.step, self.steps, float(outputs["loss"]))

@@ -1,0 +1,90 @@
+"""The commands that train nothing: ``fedlight plugins`` and ``fedlight data``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from fedlight.plugins.discovery import discover, find, registered
+from fedlight.preparation import ConfigError
+
+
+class _Arguments(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}. See {self.prog} --help.")
+
+
+def plugins(arguments: Sequence[str]) -> int:
+    """Lists every plugin that a config can name, or prints one plugin's card."""
+    parser = _Arguments(prog="fedlight plugins", description="List plugins, or explain one.")
+    parser.add_argument("name", nargs="?", help="a plugin to explain")
+    parser.add_argument("--load", action="append", default=[], metavar="FILE", help="a file with plugins of your own")
+    chosen = parser.parse_args(arguments)
+    discover(chosen.load)
+    if chosen.name is None:
+        Console().print(_listing())
+        return 0
+    info = find(chosen.name)
+    Console().print(f"{info.name} ({info.kind}, from {info.origin})\n\n{info.card}", markup=False, highlight=False)
+    return 0
+
+
+def _listing() -> Table:
+    table = Table("Kind", "Name", "What it does", "Paper", "From", box=None, pad_edge=False)
+    for info in sorted(registered(), key=lambda info: (info.kind, info.name)):
+        table.add_row(info.kind, info.name, info.summary, ", ".join(info.papers), info.origin)
+    return table
+
+
+def data(arguments: Sequence[str]) -> int:
+    """Looks at a folder of sites before any training; exit code 2 if it cannot be trained on."""
+    from fedlight.data import FolderSites
+    from fedlight.data.check import check, contact_sheet, render
+
+    parser = _Arguments(prog="fedlight data", description="Look at data before any training.")
+    parser.add_argument("command", choices=["check"])
+    parser.add_argument("root", help="folder with one folder a site, each with images/ and masks/")
+    parser.add_argument("--held_out", help="the site that takes no part")
+    parser.add_argument("--classes", nargs="+", default=["background", "foreground"], help="names, background first")
+    parser.add_argument("--channels", type=int, default=3)
+    parser.add_argument("--mask_values", type=_mask_values, help="value=class pairs, e.g. 0=0,128=1,255=2")
+    parser.add_argument("--mask_threshold", type=int, help="binary masks: values from here on are foreground")
+    parser.add_argument("--group", help="regular expression whose match is the patient")
+    parser.add_argument("--splits", help="a splits.csv")
+    parser.add_argument("--output", type=Path, default=Path("contact_sheet.png"), help="where to draw the contact sheet")
+    chosen = parser.parse_args(arguments)
+    module = FolderSites(
+        root=chosen.root,
+        held_out=chosen.held_out,
+        classes=chosen.classes,
+        channels=chosen.channels,
+        mask_values=chosen.mask_values,
+        mask_threshold=chosen.mask_threshold,
+        group=chosen.group,
+        splits=chosen.splits,
+    )
+    report = check(module)
+    Console().print(render(report))
+    if report.errors:
+        return 2
+    contact_sheet(module, chosen.output)
+    Console().print(f"Contact sheet: {chosen.output}", highlight=False)
+    return 0
+
+
+def _mask_values(text: str) -> dict[int, int]:
+    try:
+        pairs = [pair.split("=") for pair in text.split(",")]
+        return {int(value): int(index) for value, index in pairs}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be value=class pairs such as 0=0,255=1, got {text}") from error
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"plugins": plugins, "data": data}

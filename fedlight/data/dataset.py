@@ -1,0 +1,172 @@
+"""Batches of cases: random and augmented for training, whole and in order for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fedlight.batch import Batch
+from fedlight.data.cases import Case
+from fedlight.data.patches import corner
+from fedlight.data.preparation import letterbox_labels, to_images
+from fedlight.data.source import Decoded, Pixels
+from fedlight.data.transforms import Augmentation
+from fedlight.randomness import derive, generator
+
+
+class Sample(NamedTuple):
+    """One element of a batch, before normalisation."""
+
+    image: Pixels | npt.NDArray[np.float32]  # (h, w, C)
+    mask: npt.NDArray[np.uint8]  # (h, w) in training, (H, W) as read in evaluation
+    valid: npt.NDArray[np.bool_]  # like mask
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in an epoch: how many samples come before it, and which case it shows."""
+
+    position: int
+    index: int
+
+
+class TrainingBatches(Dataset[Batch]):
+    """Training batches, addressed by the places of their samples; a sample depends on seed and place alone.
+
+    Args:
+        cases: The training cases.
+        augmentation: Random transforms, if any.
+        foreground: Probability that a patch is centred on foreground.
+        seed: Of this epoch.
+    """
+
+    def __init__(self, cases: Sequence[Case], augmentation: Augmentation | None, foreground: float, seed: int) -> None:
+        self.cases = cases
+        self.augmentation = augmentation
+        self.foreground = foreground
+        self.seed = seed
+
+    def __getitem__(self, places: Sequence[Place]) -> Batch:
+        return to_batch([self._sample(place) for place in places])
+
+    def _sample(self, place: Place) -> Sample:
+        case = self.cases[place.index]
+        seed = derive(self.seed, "sample", place.position)
+        view = self._view(case, seed)
+        if self.augmentation is None:
+            return Sample(*view, case)
+        return Sample(*self.augmentation.apply(*view, seed), case)
+
+    def _view(self, case: Case, seed: int) -> Decoded:
+        image, mask, valid = case.load()
+        patch, grid = case.preparation.patch, case.preparation.grid
+        if patch is not None:
+            top, left = corner(mask, valid, patch, self.foreground, torch.Generator().manual_seed(seed))
+            window = np.s_[top : top + patch[0], left : left + patch[1]]
+            return Decoded(image[window], mask[window], valid[window])
+        if grid is not None:
+            return Decoded(image, letterbox_labels(mask, grid), letterbox_labels(valid, grid))
+        return Decoded(image, mask, valid)
+
+
+class EvaluationBatches(Dataset[Batch]):
+    """Whole cases, addressed by their indices; mask and valid pixels are on the grid as read.
+
+    Args:
+        cases: The cases, in order.
+    """
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.cases = cases
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        return to_batch([Sample(*self.cases[index].load(), self.cases[index]) for index in indices])
+
+
+class Shuffled(Sampler[list[Place]]):
+    """The places of every batch: one pass over all cases, or shuffled passes until there are enough batches.
+
+    Args:
+        cases: Number of cases.
+        batch_size: Samples in a batch; the last batch of a single pass may be smaller.
+        steps: Number of full batches, or None for one pass.
+        seed: Of this epoch.
+    """
+
+    def __init__(self, cases: int, batch_size: int, steps: int | None, seed: int) -> None:
+        self.cases = cases
+        self.batch_size = batch_size
+        self.steps = steps
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-self.cases // self.batch_size) if self.steps is None else self.steps
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        order = self._order()
+        for start in range(0, len(order), self.batch_size):
+            yield [Place(start + i, index) for i, index in enumerate(order[start : start + self.batch_size])]
+
+    def _order(self) -> list[int]:
+        samples = self.cases if self.steps is None else self.steps * self.batch_size
+        passes = -(-samples // self.cases)
+        shuffled = [torch.randperm(self.cases, generator=generator(self.seed, "pass", k)) for k in range(passes)]
+        return torch.cat(shuffled)[:samples].tolist() if shuffled else []
+
+
+class InOrder(Sampler[list[int]]):
+    """Batches of indices in order.
+
+    Args:
+        cases: Number of cases.
+        batch_size: Cases in a batch; the last one may be smaller.
+    """
+
+    def __init__(self, cases: int, batch_size: int) -> None:
+        self.cases = cases
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-self.cases // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self.cases, self.batch_size):
+            yield list(range(start, min(start + self.batch_size, self.cases)))
+
+
+def batches(
+    dataset: Dataset[Batch], sampler: Sampler[list[Place]] | Sampler[list[int]], workers: int, seed: int
+) -> DataLoader[Batch]:
+    """Makes a loader whose data set builds whole batches, which saves one tensor per sample and key."""
+    # a generator of its own: without one, every pass over a loader draws from torch's global generator
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        generator=generator(seed, "workers"),
+    )
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def to_batch(samples: Sequence[Sample]) -> Batch:
+    """Normalises samples of one size and joins them."""
+    return Batch(
+        image=to_images([sample.image for sample in samples], [sample.case.normaliser for sample in samples]),
+        mask=torch.from_numpy(np.stack([sample.mask for sample in samples])).long(),
+        valid=torch.from_numpy(np.stack([sample.valid for sample in samples])),
+        case=[sample.case.name for sample in samples],
+        spacing=torch.ones(len(samples), 2),
+        size=torch.tensor([sample.case.facts.size for sample in samples]),
+    )

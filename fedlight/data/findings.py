@@ -1,0 +1,124 @@
+"""What is wrong with data, in sentences: the value, the rule and the way out, one sentence for every kind and site."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+SHOWN = 5
+"""Cases that a sentence names before it says "and N more"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence about the data.
+
+    Attributes:
+        severity: An "error" stops ``fit``; a "warning" is for a person to decide.
+        site: The institution it is about; empty for the whole root.
+        text: The sentence.
+    """
+
+    severity: Severity
+    site: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of finding about single cases; all cases of a site with it share one sentence."""
+
+    severity: Severity
+    problem: str
+    remedy: str
+
+
+KINDS = {
+    "unreadable": Kind("error", "cannot be read as an image", "Replace or remove the file."),
+    "mask missing": Kind(
+        "error",
+        "no mask for an image",
+        "A mask has the stem of its image and lies in masks/: add it or remove the image.",
+    ),
+    "image missing": Kind(
+        "error",
+        "no image for a mask",
+        "An image has the stem of its mask and lies in images/: add it or remove the mask.",
+    ),
+    "fov missing": Kind("error", "no field of view for an image", "Give every image of the site one in fov/, or none."),
+    "stem taken": Kind("error", "two files with one stem", "The stem is the name of a case: rename or remove one."),
+    "ignored": Kind(
+        "warning", "not an image format that is read", "PNG, JPEG, TIFF, BMP and GIF are: convert or remove it."
+    ),
+    "mask size": Kind("error", "mask and image differ in size", "Save the mask on the grid of its image."),
+    "fov size": Kind("error", "field of view and image differ in size", "Save it on the grid of its image."),
+    "fov empty": Kind("error", "no pixel inside the field of view", "Pixels above 0 are inside: repair or remove it."),
+    "channels": Kind(
+        "error", "wrong number of channels", "Convert the images, or set data.channels to what they have."
+    ),
+    "mask colour": Kind("error", "mask in colour", "A mask holds one number per pixel: save it as a grey image."),
+    "mask values": Kind(
+        "error",
+        "mask with values that belong to no class",
+        "Map them with data.mask_values (pixel value: class index), or set data.mask_threshold for soft masks.",
+    ),
+    "patch size": Kind("error", "image smaller than a patch", "Set data.patch_size to at most the smallest image."),
+    "group": Kind(
+        "error", "name that the group pattern does not match", "Change data.group so that it matches every case."
+    ),
+    "mask empty": Kind("warning", "mask without foreground", "Look whether that is true."),
+}
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects findings; those about cases are joined into one sentence per site and kind."""
+
+    whole: list[Finding] = field(default_factory=list)
+    by_case: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def error(self, text: str, site: str = "") -> None:
+        """Adds a sentence that stops ``fit``."""
+        self.whole.append(Finding("error", site, text))
+
+    def warning(self, text: str, site: str = "") -> None:
+        """Adds a sentence for a person to decide about."""
+        self.whole.append(Finding("warning", site, text))
+
+    def case(self, kind: str, site: str, detail: str) -> None:
+        """Adds a case to a sentence; ``kind`` is one of ``KINDS``, ``detail`` its name and what was found."""
+        self.by_case.setdefault((site, kind), []).append(detail)
+
+    def sentences(self) -> tuple[Finding, ...]:
+        """Returns everything found, errors first."""
+        cases = [_join(site, KINDS[kind], details) for (site, kind), details in self.by_case.items()]
+        return tuple(sorted([*self.whole, *cases], key=lambda finding: (finding.severity, finding.site)))
+
+
+def _join(site: str, kind: Kind, details: Sequence[str]) -> Finding:
+    return Finding(kind.severity, site, f"site {site}: {kind.problem}: {listing(details)}. {kind.remedy}")
+
+
+def listing(items: Sequence[str], shown: int = SHOWN) -> str:
+    """Joins names for a sentence, the first few and how many more.
+
+    >>> listing(["a", "b", "c"], shown=2)
+    'a, b and 1 more'
+    """
+    more = len(items) - shown
+    return f"{', '.join(items[:shown])} and {more} more" if more > 0 else ", ".join(items)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns "Did you mean ...? " for a misspelt name, or nothing if no known name is near.
+
+    >>> nearest("drvie", ["drive", "chase"])
+    'Did you mean drive? '
+    """
+    lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(lower[match] for match in close)}? " if close else ""

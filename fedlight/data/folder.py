@@ -1,0 +1,179 @@
+"""Data in folders, one a site, with images, masks and, if only a part of an image counts, fields of view."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from fedlight.data.case_sites import CaseSites
+from fedlight.data.findings import Findings
+from fedlight.data.image_files import FileSource, MaskValues
+from fedlight.data.preparation import Normalise, Preparation
+from fedlight.data.site_folders import find_sites, match_files
+from fedlight.data.source import Entry
+from fedlight.data.splits import Fractions, Split, check_explicit, read_splits, split
+from fedlight.data.transforms import TransformConfig
+from fedlight.labels import Labels
+
+
+class FolderSites(CaseSites):
+    """Images and masks with equal stems in ``root/SITE/images`` and ``root/SITE/masks``, optionally ``root/SITE/fov``.
+
+    PNG, JPEG, TIFF, BMP and GIF are read; 16-bit greys count by their full range. Only pixels above 0 in ``fov`` count,
+    in loss, metrics and every statistic. ``fedlight data check`` shows what is found before any training.
+
+    Args:
+        root: Folder with one folder a site.
+        sites: Sites to use, all by default; the held-out site is added to them.
+        held_out: Site that takes no part in training; all its cases are for testing.
+        pooled: Train one client on the data of all training sites (the reference arm of centralised training).
+        image_size: Grid that images are resized to, keeping their aspect, and padded to: side, or height and width.
+            Evaluation is on the grid of the file. Give this or ``patch_size``.
+        patch_size: Size of random training patches of the images as they are: side, or height and width.
+        channels: Channels of an image; colour images whose channels are equal count as grey.
+        classes: Names of the classes, background first.
+        mask_values: Pixel value of a mask -> class index. By default 0 is background and 1 and 255 are foreground,
+            or, with more than two classes, a value is its class index.
+        mask_threshold: Two classes only, for masks with soft edges such as JPEG: values from here on are foreground.
+        batch_size: Samples in a batch.
+        transforms: Random albumentations transforms of training samples: class names, or class_path and init_args.
+        val_fraction: Share of a site's cases for validation, at least one patient.
+        test_fraction: Share of a site's cases for testing, at least one patient; 0 for none.
+        group: Regular expression searched in the name of a case; its first group, or all it matches, is the patient.
+            One patient stays in one split. By default every case is a patient.
+        splits: CSV file with the columns site,case,split that replaces the fractions.
+        split_seed: Another seed, another split.
+        normalise: Intensities of every image: none (0 to 1 by the range of the file), z-score per channel, or
+            percentile (1st to 99th to 0 to 1 per channel); statistics are of the whole image inside ``fov``.
+        foreground_patches: Probability that a training patch is centred on foreground.
+        cache_gb: Gigabytes of decoded images kept in memory; cases beyond are read again at every access.
+        num_workers: Worker processes that prepare batches; 0 prepares them in the training process.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        sites: list[str] | None = None,
+        held_out: str | None = None,
+        pooled: bool = False,
+        image_size: int | tuple[int, int] | None = None,
+        patch_size: int | tuple[int, int] | None = None,
+        channels: Literal[1, 3] = 3,
+        classes: Sequence[str] = ("background", "foreground"),
+        mask_values: dict[int, int] | None = None,
+        mask_threshold: int | None = None,
+        batch_size: int = 8,
+        transforms: Sequence[TransformConfig] = (),
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        group: str | None = None,
+        splits: str | None = None,
+        split_seed: int = 0,
+        normalise: Normalise = "none",
+        foreground_patches: float = 0.0,
+        cache_gb: float = 4.0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(held_out, pooled, batch_size, transforms, foreground_patches, cache_gb, num_workers)
+        self.root = root
+        self.chosen_sites = sites
+        self.image_size = image_size
+        self.patch_size = patch_size
+        self.channels = channels
+        self.classes = classes
+        self.mask_values = mask_values
+        self.mask_threshold = mask_threshold
+        self.fractions = Fractions(val_fraction, test_fraction, split_seed)
+        self.group = group
+        self.splits = splits
+        self.normalise: Normalise = normalise
+
+    @property
+    def labels(self) -> Labels:
+        """Classes and channels."""
+        return Labels(tuple(self.classes), self.channels)
+
+    @property
+    def preparation(self) -> Preparation:
+        """What happens to every image."""
+        return Preparation(self.channels, _pair(self.image_size), _pair(self.patch_size), self.normalise)
+
+    def catalogue(self, findings: Findings) -> Mapping[str, Sequence[Entry]]:
+        """Lists the cases of every site that have an image and a mask."""
+        self._check_sizes(findings)
+        self._check_mask_values(findings)
+        pattern = self._pattern(findings)
+        sites = find_sites(Path(self.root), self.chosen_sites, self.held_out, findings)
+        if sites and not set(sites) - {self.held_out}:
+            findings.error(f"data.held_out {self.held_out} is the only site. Training needs at least one other.")
+        return {site: self._entries(site, pattern, findings) for site in sites}
+
+    def split(self, entries: Mapping[str, Sequence[Entry]], findings: Findings) -> Mapping[str, Split]:
+        """Splits the cases of the training sites, by patient or by the file ``splits``."""
+        if self.splits is None:
+            self.fractions.check(findings)
+            return {
+                site: split(site, members, self.fractions, findings) for site, members in entries.items() if members
+            }
+        given = read_splits(Path(self.splits), findings)
+        if not given:
+            return {}
+        return {site: check_explicit(site, members, given.get(site, {}), findings) for site, members in entries.items()}
+
+    def _entries(self, site: str, pattern: re.Pattern[str] | None, findings: Findings) -> list[Entry]:
+        values = MaskValues(self._class_of_value(), self.mask_threshold)
+        entries = []
+        for files in match_files(Path(self.root) / site, findings):
+            group = _group(files.name, pattern)
+            if group is None:
+                findings.case("group", site, files.name)
+            source = FileSource(files.image, files.mask, files.fov, self.channels, values)
+            entries.append(Entry(files.name, files.name if group is None else group, source))
+        return entries
+
+    def _class_of_value(self) -> dict[int, int]:
+        if self.mask_values is not None:
+            return self.mask_values
+        return {0: 0, 1: 1, 255: 1} if len(self.classes) == 2 else {index: index for index in range(len(self.classes))}
+
+    def _pattern(self, findings: Findings) -> re.Pattern[str] | None:
+        try:
+            return None if self.group is None else re.compile(self.group)
+        except re.error as error:
+            findings.error(f"data.group {self.group!r} is not a regular expression ({error}). Try '^[0-9]+'.")
+            return None
+
+    def _check_sizes(self, findings: Findings) -> None:
+        if (self.image_size is None) == (self.patch_size is None):
+            both = "both are given" if self.image_size is not None else "neither is given"
+            findings.error(
+                f"data.image_size or data.patch_size: {both}. Give one of them, for example image_size: 256."
+            )
+        for name, size in (("image_size", _pair(self.image_size)), ("patch_size", _pair(self.patch_size))):
+            if size is not None and min(size) < 1:
+                findings.error(f"data.{name} is {size[0]}x{size[1]}: a side has at least one pixel. Try 256.")
+
+    def _check_mask_values(self, findings: Findings) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            findings.error(
+                f"data.classes is {list(self.classes)}: give background and at least one class, all different."
+            )
+        if self.mask_threshold is not None and (self.mask_values is not None or len(self.classes) != 2):
+            findings.error("data.mask_threshold is for two classes and without data.mask_values. Give one of the two.")
+        wrong = sorted({index for index in (self.mask_values or {}).values() if not 0 <= index < len(self.classes)})
+        if wrong:
+            last = len(self.classes) - 1
+            findings.error(f"data.mask_values maps to {wrong}: class indices are 0 to {last}, as in data.classes.")
+
+
+def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _group(name: str, pattern: re.Pattern[str] | None) -> str | None:
+    if pattern is None:
+        return name
+    found = pattern.search(name)
+    return None if found is None else next((part for part in found.groups() if part is not None), found.group())

@@ -1,0 +1,83 @@
+"""The contract of everything that runs clients."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedlight.checkpoint import SiteStore
+from fedlight.client import Client, LocalTraining, Progress
+from fedlight.data.federated import FederatedDataModule
+from fedlight.plugins import ClientPlugin
+from fedlight.tasks.federated_module import FederatedModule
+from fedlight.update import Broadcast, Evaluation, SiteFailure, Update
+
+Phase = Literal["fit", "val", "test"]
+Reply = Update | tuple[Evaluation, ...] | SiteFailure
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFactory:
+    """Makes clients from one skeleton; everything in it can be pickled for another process of ours.
+
+    Attributes:
+        module: The task with its network built; every client gets a copy.
+        data: Data of all sites.
+        plugins: Prototypes of the client plugins; every client gets copies.
+        local: How to train.
+        folder: Where sites keep their state.
+        selected: Whether clients are made in their state of the selected round, for scoring.
+    """
+
+    module: FederatedModule
+    data: FederatedDataModule
+    plugins: Sequence[ClientPlugin]
+    local: LocalTraining
+    folder: Path
+    selected: bool = False
+
+    def __call__(self, site: str, round: int, progress: Progress | None = None) -> Client:
+        """Makes the client of a site as it was after a round (0: at the start)."""
+        client = Client(
+            site, copy.deepcopy(self.module), self.data, copy.deepcopy(list(self.plugins)), self.local, progress
+        )
+        store = self.store(site)
+        saved = store.selected() if self.selected else store.load(round)
+        if saved is not None:
+            client.load_state_dict(saved)
+        return client
+
+    def store(self, site: str) -> SiteStore:
+        """Returns where a site keeps its state."""
+        return SiteStore(self.folder / site)
+
+
+class Executor(ABC):
+    """Runs clients for the federation.
+
+    A site that fails gives a ``SiteFailure`` in place of its reply, and its next round starts from its state of the
+    last round that it finished.
+    """
+
+    @abstractmethod
+    def open(self, sites: Sequence[str], make_client: ClientFactory, round: int, progress: Progress) -> dict[str, int]:
+        """Starts work after a given round.
+
+        Returns:
+            The number of training cases of every site.
+        """
+
+    @abstractmethod
+    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+        """Runs one phase at the given sites and yields their replies in the order of ``messages``.
+
+        "fit" gives an ``Update``, "val" and "test" give a tuple of ``Evaluation``.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of all clients."""

@@ -1,0 +1,60 @@
+"""One site after the other, in this process."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+from fedlight.client import Client, Progress
+from fedlight.executors.executor import ClientFactory, Executor, Phase, Reply
+from fedlight.update import Broadcast, SiteFailure
+
+log = logging.getLogger("fedlight")
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class InProcess(Executor):
+    """Trains the sites one after the other in the process of the server."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, Client] = {}
+
+    def open(self, sites: Sequence[str], make_client: ClientFactory, round: int, progress: Progress) -> dict[str, int]:
+        """Remembers how to make clients; each is made when it is first called."""
+        self._make_client, self._progress = make_client, progress
+        self._finished = dict.fromkeys(sites, round)
+        return {site: make_client.data.num_samples(site) for site in sites}
+
+    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+        """Runs one phase, site by site."""
+        for site, broadcast in messages.items():
+            yield site, self._guarded(phase, site, broadcast)
+
+    def close(self) -> None:
+        """Lets go of all clients."""
+        self._clients.clear()
+
+    def _guarded(self, phase: Phase, site: str, broadcast: Broadcast) -> Reply:
+        """Turns what a site raises into a failure; a full disk concerns everybody and is raised."""
+        try:
+            return self._run(phase, site, broadcast)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
+            log.debug("%s failed in %s", site, phase, exc_info=True)
+            self._clients.pop(site, None)  # the next call makes it anew from its last finished round
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return SiteFailure(site, broadcast.context.round, phase, "raised", " ".join(reason.split()))
+
+    def _run(self, phase: Phase, site: str, broadcast: Broadcast) -> Reply:
+        if site not in self._clients:
+            self._clients[site] = self._make_client(site, self._finished[site], self._progress)
+        client = self._clients[site]
+        if phase != "fit":
+            return client.evaluate(broadcast, phase, distances=phase == "test")
+        update = client.fit(broadcast)
+        self._make_client.store(site).save(broadcast.context.round, client.state_dict())
+        self._finished[site] = broadcast.context.round
+        return update

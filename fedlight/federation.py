@@ -1,0 +1,272 @@
+"""The federation: rounds of broadcast, local training, updates and aggregation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from fedlight.client import BufferPolicy, LocalTraining
+from fedlight.checkpoint import RunFolder
+from fedlight.data.federated import FederatedDataModule
+from fedlight.executors import Executor, InProcess
+from fedlight.executors.executor import Phase
+from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.preparation import build, check_rounds, cohort_size, prepare
+from fedlight.randomness import generator
+from fedlight.run import Run, load_selected, trained
+from fedlight.server import RoundFailedError
+from fedlight.tasks.federated_module import FederatedModule
+from fedlight.tasks.inference import predict_folder
+from fedlight.tracking import RoundRecord, Tracker
+from fedlight.update import Evaluation, RoundContext, SiteFailure
+
+Weighting = Literal["samples", "uniform"]
+
+
+class Federation:
+    """Trains one model at many sites and scores it at one that took no part; stands where a Trainer would.
+
+    Args:
+        aggregator: Makes the next global model from the updates of a round.
+        plugins: Client plugins, in the order in which they act.
+        rounds: Number of rounds.
+        local_epochs: Passes over its own data that a site makes in a round.
+        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``.
+        cohort: Share of the sites that take part in a round, in (0, 1], drawn anew for every round.
+        min_sites: Usable updates that a round needs; with fewer the run stops and its last good state is kept.
+        weighting: Whether a site counts by its training cases or like every other.
+        buffers: Running statistics of BatchNorm: "average" fuses them over the sites (law of total variance), "local"
+            leaves them at the sites, "recalibrate" computes them anew from a site's own images before it evaluates.
+            With the last two, an unseen site's come from its own unlabelled images.
+        optimizer_state: "reset" gives every round a fresh optimizer, as in FedAvg; "keep" goes on with the site's own.
+        evaluate_every: Rounds between evaluations on the sites' validation cases; the last round is always evaluated.
+        select: Which model is kept in global.ckpt: the one with the best mean validation Dice over the sites that
+            train, or that of the last round.
+        patience: Evaluations without a better score after which training stops early; null never stops.
+        share_cases: Whether scores of single cases may be collected, not only their means.
+        executor: Where clients run.
+        trackers: What else records the run, beside the console and the run folder's own files.
+        run_folder: Folder of the run; a number is put behind it where a run was already started.
+        seed: The run's seed: equal seeds give equal bits.
+        trainer: Arguments of every client's own Lightning Trainer.
+        config: The resolved config to keep in the run folder, plain values.
+        console: Whether to report in the terminal.
+    """
+
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        plugins: Sequence[ClientPlugin] = (),
+        rounds: int = 10,
+        local_epochs: int = 1,
+        local_steps: int | None = None,
+        cohort: float = 1.0,
+        min_sites: int = 1,
+        weighting: Weighting = "samples",
+        buffers: BufferPolicy = "average",
+        optimizer_state: Literal["reset", "keep"] = "reset",
+        evaluate_every: int = 1,
+        select: Literal["best", "last"] = "best",
+        patience: int | None = None,
+        share_cases: bool = True,
+        executor: Executor | None = None,
+        trackers: Sequence[Tracker] = (),
+        run_folder: str = "runs/run",
+        seed: int = 0,
+        trainer: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        console: bool = True,
+    ) -> None:
+        self.aggregator, self.plugins = aggregator, plugins
+        self.rounds, self.cohort, self.min_sites, self.weighting = rounds, cohort, min_sites, weighting
+        self.evaluate_every, self.select, self.patience = evaluate_every, select, patience
+        self.local = LocalTraining(local_epochs, local_steps, optimizer_state, buffers, share_cases, trainer or {})
+        self.executor = executor or InProcess()
+        self.trackers, self.console = trackers, console
+        self.run_folder = Path(run_folder)
+        self.seed = seed
+        self.config = config or {}
+
+    # --- what a user calls -----------------------------------------------------------------------------------------
+
+    def fit(self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None = None) -> RunFolder:
+        """Trains the federation round by round.
+
+        Args:
+            model: The task that every client trains.
+            datamodule: Data of the sites.
+            ckpt_path: "last" goes on with the run in the run folder, or starts it where there is none; the path of a
+                run folder goes on with that run.
+
+        Returns:
+            The run folder.
+
+        Raises:
+            ConfigError: If a setting or the data cannot work; nothing has been trained then.
+            RoundFailedError: If a round has too few usable updates; the run can be continued.
+        """
+        run = self._open(model, datamodule, ckpt_path)
+        with run.folder.lock(), self._training(run):
+            for number in range(run.server.round + 1, self.rounds + 1):
+                if run.selection.exhausted:
+                    break
+                self._round(run, number)
+        return run.folder
+
+    def validate(
+        self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None = None
+    ) -> list[Evaluation]:
+        """Scores a run's selected model on the validation cases of the sites that trained, distances included."""
+        return self._score(model, datamodule, ckpt_path, "val")
+
+    def test(
+        self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None = None
+    ) -> list[Evaluation]:
+        """Scores a run's selected model on the sites' test cases and on the institution that took no part."""
+        return self._score(model, datamodule, ckpt_path, "test")
+
+    # --- one round ---------------------------------------------------------------------------------------------------
+
+    def _round(self, run: Run, number: int) -> None:
+        """Broadcast, local training, aggregation, evaluation, record, checkpoint."""
+        begun = time.perf_counter()
+        context = self._context(run, number)
+        broadcast = run.server.broadcast(context)
+        replies = self.executor.call("fit", dict.fromkeys(context.cohort, broadcast))
+        try:
+            sites, failures = run.server.collect(context, replies, self.min_sites)
+        except RoundFailedError as error:
+            run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
+            raise
+        trained = time.perf_counter()
+        due = number % self.evaluate_every == 0 or number == self.rounds
+        evaluations, silent = self._evaluate(run, context, "val") if due else ([], [])
+        run.evaluations |= {evaluation.site: evaluation for evaluation in evaluations}
+        selected = bool(evaluations) and run.selection.update(number, run.evaluations)
+        ended = time.perf_counter()
+        seconds = {"fit": trained - begun, "evaluate": ended - trained, "round": ended - begun}
+        run.tracker.on_round(
+            RoundRecord(
+                round=number,
+                rounds=self.rounds,
+                cohort=context.cohort,
+                sites=tuple(sites),
+                evaluations=tuple(evaluations),
+                failures=(*failures, *silent),
+                seconds=seconds,
+                selected=selected,
+            )
+        )
+        # before the first evaluation the newest model is the best one known
+        run.keep(selected or self.select == "last" or run.selection.best_round == 0)
+
+    def _context(self, run: Run, number: int) -> RoundContext:
+        samples = run.num_samples
+        return RoundContext(
+            round=number,
+            rounds=self.rounds,
+            seed=self.seed,
+            sites=run.sites,
+            cohort=self._cohort(run.sites, number),
+            num_samples=samples,
+            weights={site: float(samples[site] if self.weighting == "samples" else 1) for site in run.sites},
+            evaluations=run.evaluations,
+        )
+
+    def _cohort(self, sites: tuple[str, ...], number: int) -> tuple[str, ...]:
+        """Draws the sites of a round, in the sites' own order."""
+        drawn = torch.randperm(len(sites), generator=generator(self.seed, number, "cohort"))
+        taken = sorted(drawn[: cohort_size(self.cohort, len(sites))].tolist())
+        return tuple(sites[index] for index in taken)
+
+    def _evaluate(self, run: Run, context: RoundContext, phase: Phase) -> tuple[list[Evaluation], list[SiteFailure]]:
+        """Scores the new global model at every site."""
+        broadcast = run.server.broadcast(context)
+        evaluations: list[Evaluation] = []
+        failures: list[SiteFailure] = []
+        for _, reply in self.executor.call(phase, dict.fromkeys(run.sites, broadcast)):
+            if isinstance(reply, SiteFailure):
+                failures.append(reply)
+            elif isinstance(reply, tuple):
+                evaluations.extend(reply)
+        return evaluations, failures
+
+    # --- around the rounds -------------------------------------------------------------------------------------------
+
+    def _open(self, model: FederatedModule, data: FederatedDataModule, ckpt_path: str | None) -> Run:
+        """Checks everything, then makes or finds the run."""
+        prepare(data)
+        check_rounds(
+            self.rounds,
+            self.local.epochs,
+            self.local.steps,
+            self.evaluate_every,
+            self.cohort,
+            self.min_sites,
+            len(data.sites),
+        )
+        return Run.start(self, model, data, ckpt_path)
+
+    @contextmanager
+    def _training(self, run: Run) -> Iterator[None]:
+        """Opens executor and trackers and closes them whatever happens."""
+        run.open(self.executor)
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            run.tracker.finish("interrupted", {})
+            raise
+        except BaseException:
+            run.tracker.finish("failed", {})
+            raise
+        else:
+            run.finish()
+        finally:
+            self.executor.close()
+
+    def predict(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        input: str,
+        output: str,
+        probabilities: bool = False,
+        ckpt_path: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Segments every image of a folder with a run's selected model; needs no data but those images.
+
+        Args:
+            model: The task.
+            datamodule: Says how images are read and normalised; its own cases are not touched.
+            input: An image or a folder of images.
+            output: Where masks, overlays and predictions.csv are written.
+            probabilities: Whether to write class probabilities too.
+            ckpt_path: The run's folder.
+        """
+        folder = trained(self.run_folder, ckpt_path)
+        build(model, datamodule, (), self.seed)
+        load_selected(folder, model)
+        return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
+
+    def _score(
+        self, model: FederatedModule, data: FederatedDataModule, ckpt_path: str | None, phase: Phase
+    ) -> list[Evaluation]:
+        """Scores the selected model of a run at the sites and, in "test", at the institution that took no part."""
+        prepare(data)
+        run = Run.reopen(self, model, data, ckpt_path)
+        run.open(self.executor)
+        try:
+            context = self._context(run, max(run.server.round, 1))
+            evaluations, failures = self._evaluate(run, context, phase)
+            run.record(phase, "global", evaluations)
+            if phase == "test" and data.held_out_site is not None:
+                evaluations += run.score_held_out(run.server.broadcast(context), data.held_out_site)
+        finally:
+            self.executor.close()
+        run.finish(failures)
+        return evaluations

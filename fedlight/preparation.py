@@ -1,0 +1,144 @@
+"""What happens between reading a config and the first round: checks, copies, initial weights."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedlight.data.federated import FederatedDataModule
+from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.randomness import seeded
+from fedlight.tasks.federated_module import FederatedModule
+
+
+class ConfigError(ValueError):
+    """A user's mistake that was found before any training: one sentence with value, rule and way out."""
+
+
+def prototypes(aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> tuple[Aggregator, list[ClientPlugin]]:
+    """Copies what the config built and names every instance.
+
+    Returns:
+        The aggregator, and the client plugins with the aggregator's own client half first.
+
+    Raises:
+        ConfigError: If a plugin does not accept its arguments.
+    """
+    aggregator = copy.deepcopy(aggregator)
+    half = aggregator.client_half()
+    clients = [*([half] if half is not None else []), *copy.deepcopy(list(plugins))]
+    seen: Counter[str] = Counter()
+    for plugin in [aggregator, *clients]:
+        name = type(plugin).__name__
+        seen[name] += 1
+        plugin.instance_id = name if seen[name] == 1 else f"{name}-{seen[name]}"
+        try:
+            plugin.validate()
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    return aggregator, clients
+
+
+def prepare(data: FederatedDataModule) -> None:
+    """Reads and checks the data.
+
+    Raises:
+        ConfigError: If no site is left to train, or with every finding of the data module.
+    """
+    data.prepare()
+    if not data.sites:
+        raise ConfigError("sites must leave at least one site to train, got none besides the held-out one. Add a site.")
+
+
+def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[ClientPlugin], seed: int) -> None:
+    """Fits a task to the data and builds its network; its initial weights depend on the seed alone.
+
+    Raises:
+        ConfigError: If the task cannot be built or a plugin names a stage that the network does not have.
+    """
+    try:
+        module.bind(data.labels, data.resized)
+        with seeded(seed, "initial weights"):
+            module.configure_model()
+        stages = module.stages()
+    except (ValueError, KeyError) as error:
+        raise ConfigError(str(error)) from error
+    for plugin in plugins:
+        for stage in plugin.stages:
+            if stage not in stages:
+                raise ConfigError(
+                    f"{plugin.instance_id}: stages must be among {', '.join(stages)}, got {stage}. Name one of these."
+                )
+
+
+def cohort_size(share: float, num_sites: int) -> int:
+    """Returns how many sites take part in a round.
+
+    >>> cohort_size(0.25, 20)
+    5
+    """
+    return max(1, round(share * num_sites))
+
+
+def check_rounds(
+    rounds: int, epochs: int, steps: int | None, evaluate_every: int, cohort: float, min_sites: int, num_sites: int
+) -> None:
+    """Checks the numbers of a federation.
+
+    Raises:
+        ConfigError: With the first number that cannot work.
+    """
+    for name, value in (("rounds", rounds), ("local_epochs", epochs), ("evaluate_every", evaluate_every)):
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}. Use 1 or more.")
+    if steps is not None and steps < 1:
+        raise ConfigError(f"local_steps must be at least 1, got {steps}. Leave it out to train whole epochs.")
+    if not 0 < cohort <= 1:
+        hint = f" To run {cohort:g} of {num_sites} sites, use {cohort / num_sites:.3g}." if 1 < cohort < num_sites else ""
+        raise ConfigError(f"cohort must be in (0, 1], got {cohort:g}.{hint or ' Use 1 for all sites.'}")
+    size = cohort_size(cohort, num_sites)
+    if not 1 <= min_sites <= size:
+        raise ConfigError(
+            f"min_sites must be in [1, {size}], the sites of a round, got {min_sites}. Lower it or raise cohort."
+        )
+
+
+_MAY_CHANGE = ("federation.trackers", "federation.executor", "federation.run_folder", "federation.rounds", "load")
+
+
+def check_same_config(saved: Mapping[str, Any], now: Mapping[str, Any], done: int) -> None:
+    """Checks that a run goes on with the config that it was started with; only ``_MAY_CHANGE`` may differ.
+
+    Raises:
+        ConfigError: Naming the first settings that differ, or if fewer rounds are asked for than are done.
+    """
+    before, after = _flat(saved), _flat(now)
+    changed = [
+        name
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name) and not name.startswith(_MAY_CHANGE)
+    ]
+    if changed:
+        first = ", ".join(f"{name} was {before.get(name)}, is {after.get(name)}" for name in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"a run goes on with the config that it was started with, got another: {first}{more}. "
+            "Take the change back, or start a new run without ckpt_path."
+        )
+    rounds = after.get("federation.rounds", done)
+    if rounds < done:
+        raise ConfigError(f"rounds must be at least {done}, which this run has done, got {rounds}. Raise it.")
+
+
+def _flat(tree: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(tree, Mapping):
+        items = [(str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, list):
+        items = [(str(index), value) for index, value in enumerate(tree)]
+    else:
+        return {name: tree}
+    return {
+        key: value for part, branch in items for key, value in _flat(branch, f"{name}.{part}" if name else part).items()
+    }

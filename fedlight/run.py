@@ -1,0 +1,232 @@
+"""A run: the server, its record and its folder, opened anew, to go on or to be scored."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import fedlight
+from fedlight import state
+from fedlight.checkpoint import RunFolder, newest, next_free
+from fedlight.data.federated import FederatedDataModule
+from fedlight.executors import ClientFactory, Executor
+from fedlight.preparation import ConfigError, build, check_same_config, prototypes
+from fedlight.selection import Selection, mean_dice
+from fedlight.server import Server
+from fedlight.tasks.federated_module import FederatedModule
+from fedlight.tracking import ConsoleTracker, Fanout, JsonlTracker, RunInfo
+from fedlight.unseen import score_unseen
+from fedlight.update import Broadcast, Evaluation, SiteFailure
+
+if TYPE_CHECKING:
+    from fedlight.federation import Federation
+
+
+@dataclass
+class Run:
+    """Everything that belongs to one run; made by ``start`` or ``reopen``.
+
+    Attributes:
+        folder: Where it is kept.
+        server: The global model and the server's plugins.
+        selection: Best round so far.
+        make_client: Makes clients.
+        tracker: Records it.
+        info: What trackers know from the start.
+        evaluations: The latest of every institution, without single cases.
+        num_samples: Training cases of every site, once open.
+    """
+
+    folder: RunFolder
+    server: Server
+    selection: Selection
+    make_client: ClientFactory
+    tracker: Fanout
+    info: RunInfo
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    num_samples: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def start(
+        cls, federation: Federation, module: FederatedModule, data: FederatedDataModule, ckpt_path: str | None
+    ) -> Run:
+        """Makes a run, or with ``ckpt_path`` finds one and goes on after its last complete round."""
+        folder = _find(federation.run_folder, ckpt_path)
+        run = cls._assemble(federation, module, data, folder)
+        saved = folder.load() if folder.exists() else None
+        if folder.exists():
+            check_same_config(folder.config(), run.info.config, saved["server"]["round"] if saved else 0)
+        folder.create(run.info.config)
+        if saved is not None:
+            run._load(saved)
+        return run
+
+    @classmethod
+    def reopen(
+        cls, federation: Federation, module: FederatedModule, data: FederatedDataModule, ckpt_path: str | None
+    ) -> Run:
+        """Opens a trained run with its selected model, for scoring."""
+        run = cls._assemble(federation, module, data, trained(federation.run_folder, ckpt_path))
+        run.server.round = load_selected(run.folder, module)
+        run.server.params, run.server.buffers = state.parameters_of(module), state.buffers_of(module)
+        run.make_client = replace(run.make_client, selected=True)
+        return run
+
+    @classmethod
+    def _assemble(
+        cls, federation: Federation, module: FederatedModule, data: FederatedDataModule, folder: RunFolder
+    ) -> Run:
+        aggregator, plugins = prototypes(federation.aggregator, federation.plugins)
+        build(module, data, plugins, federation.seed)
+        server = Server(aggregator, plugins, state.parameters_of(module), state.buffers_of(module))
+        essential = [JsonlTracker(), *([ConsoleTracker()] if federation.console else [])]
+        return cls(
+            folder=folder,
+            server=server,
+            selection=Selection(federation.patience),
+            make_client=ClientFactory(
+                module, data, prototypes(federation.aggregator, federation.plugins)[1], federation.local, folder.sites
+            ),
+            tracker=Fanout(essential, federation.trackers),
+            info=_info(federation, data, folder, sum(value.numel() for value in server.params.values())),
+        )
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The clients, in their fixed order."""
+        return self.info.sites
+
+    def open(self, executor: Executor) -> None:
+        """Starts executor and trackers."""
+        self.num_samples = executor.open(
+            self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
+        )
+        self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
+
+    def keep(self, selected: bool) -> None:
+        """Writes what a round leaves behind; the server's own state comes last and makes the round final."""
+        checkpoint = self._checkpoint()
+        if selected:
+            self.folder.write_checkpoint(self.folder.selected, checkpoint)
+            for site in self.sites if self.server.private else ():
+                self.make_client.store(site).select(self.server.round)
+        self.folder.write_checkpoint(self.folder.last, checkpoint)
+        self.folder.commit(self.server.round, self._state())
+
+    def record(self, phase: str, model: str, evaluations: Sequence[Evaluation]) -> None:
+        """Passes scores of single institutions on to the trackers."""
+        rows = [{"site": evaluation.site, **row} for evaluation in evaluations for row in evaluation.cases]
+        self.tracker.on_test(phase, model, evaluations, rows)
+
+    def score_held_out(self, broadcast: Broadcast, institution: str) -> list[Evaluation]:
+        """Scores the institution that took no part, with every model that the federation has for it."""
+        scored = []
+        for model, evaluation in score_unseen(self.make_client, broadcast, institution, bool(self.server.private)):
+            self.record("held-out", model, [evaluation])
+            scored.append(evaluation)
+        return scored
+
+    def finish(self, failures: Sequence[SiteFailure] = ()) -> None:
+        """Closes the record with a summary."""
+        summary: dict[str, Any] = {
+            "round": self.server.round,
+            "selected_round": self.selection.best_round,
+            "val_dice": mean_dice(self.evaluations) if self.evaluations else None,
+            "failures": [str(failure) for failure in failures],
+        }
+        artifacts = [self.folder.selected] if self.folder.selected.is_file() else []
+        self.tracker.finish("finished", summary, artifacts)
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> dict[str, Any]:
+        module = self.make_client.module
+        state.load(module, {**self.server.params, **self.server.buffers})
+        about = {
+            "version": fedlight.__version__,
+            "round": self.server.round,
+            "classes": list(self.info.classes),
+            "sites": list(self.sites),
+            "held_out": self.info.held_out,
+        }
+        return {**module.checkpoint(), "fedlight": about}
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "server": self.server.state_dict(),
+            "selection": self.selection.state_dict(),
+            "evaluations": [
+                asdict(replace(evaluation, metrics=dict(evaluation.metrics), cases=()))
+                for evaluation in self.evaluations.values()
+            ],
+        }
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        self.server.load_state_dict(saved["server"])
+        self.selection.load_state_dict(saved["selection"])
+        self.evaluations = {row["site"]: Evaluation(**row) for row in saved["evaluations"]}
+
+
+def trained(path: Path, ckpt_path: str | None) -> RunFolder:
+    """Returns the folder of a run that has a selected model.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    folder = RunFolder(Path(ckpt_path) if ckpt_path else newest(path))
+    if not folder.selected.is_file():
+        raise ConfigError(
+            f"{folder.path} holds no trained model (global.ckpt). Name the folder of a run that has finished a round."
+        )
+    return folder
+
+
+def load_selected(folder: RunFolder, module: FederatedModule) -> int:
+    """Loads a run's selected model into a task whose network is built and returns the model's round.
+
+    Raises:
+        ConfigError: If the file is damaged or of another network.
+    """
+    try:
+        checkpoint = torch.load(folder.selected, map_location="cpu", weights_only=True)
+        module.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{folder.selected} must hold this config's network, got an error: {reason}") from error
+    return int(checkpoint["fedlight"]["round"])
+
+
+def _find(path: Path, ckpt_path: str | None) -> RunFolder:
+    """Returns the folder of the run to go on with, or a fresh one."""
+    if ckpt_path is None:
+        return RunFolder(next_free(path))
+    if ckpt_path == "last":
+        return RunFolder(newest(path))
+    folder = RunFolder(Path(ckpt_path))
+    if not folder.exists():
+        raise ConfigError(
+            f'ckpt_path must be "last" or the folder of a run, got {ckpt_path}, which has no config.yaml. Name a run.'
+        )
+    return folder
+
+
+def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, num_parameters: int) -> RunInfo:
+    config = dict(federation.config)
+    if "federation" in config:
+        config["federation"] = {**config["federation"], "run_folder": str(folder.path)}
+    return RunInfo(
+        name=folder.path.name,
+        folder=folder.path,
+        config=config,
+        sites=data.sites,
+        held_out=data.held_out_site,
+        classes=data.labels.classes,
+        rounds=federation.rounds,
+        local_steps=dict.fromkeys(data.sites, federation.local.steps) if federation.local.steps else {},
+        num_parameters=num_parameters,
+    )

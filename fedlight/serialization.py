@@ -1,0 +1,100 @@
+"""Trees of tensors and plain values as bytes, without pickle.
+
+A tree is a tensor, a plain value (None, bool, int, float, str) or a dict, list or tuple of trees. The tensors are
+stored in safetensors format, the rest as JSON in its header, so reading a file or a message of a peer can never run
+code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+_TREE = "tree"
+
+
+def pack(tree: Any) -> bytes:
+    """Encodes a tree.
+
+    Raises:
+        TypeError: If the tree holds something that is neither a tensor nor a plain value.
+    """
+    tensors: dict[str, Tensor] = {}
+    structure = _encode(tree, tensors)
+    return save(tensors, metadata={_TREE: json.dumps(structure)})
+
+
+def unpack(data: bytes) -> Any:
+    """Decodes what ``pack`` returned.
+
+    Raises:
+        ValueError: If the bytes are not what ``pack`` writes.
+    """
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        return _decode(json.loads(header["__metadata__"][_TREE]), safetensors.torch.load(data))
+    except (KeyError, TypeError, UnicodeDecodeError, safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"not a packed tree of tensors: {error}") from error
+
+
+def write(path: Path, tree: Any) -> None:
+    """Packs a tree into a file, written aside and renamed, so that the file is whole or absent."""
+    write_bytes(path, pack(tree))
+
+
+def read(path: Path) -> Any:
+    """Unpacks a file.
+
+    Raises:
+        ValueError: If the file is truncated or not one of ours; the message names it.
+    """
+    try:
+        return unpack(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file aside, flushes it to disk and renames it into place."""
+    aside = path.with_name(f"{path.name}.part")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _encode(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(tree, Tensor):
+        key = str(len(tensors))
+        # a copy of its own: safetensors refuses tensors that share memory
+        tensors[key] = tree.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        return {"tensor": key}
+    if isinstance(tree, dict):
+        return {"dict": [[_encode(key, tensors), _encode(value, tensors)] for key, value in tree.items()]}
+    if isinstance(tree, list | tuple):
+        kind = "tuple" if isinstance(tree, tuple) else "list"
+        return {kind: [_encode(value, tensors) for value in tree]}
+    if tree is None or type(tree) in (bool, int, float, str):
+        return tree
+    raise TypeError(f"only tensors and plain values can be stored, got {type(tree).__name__}")
+
+
+def _decode(structure: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(structure, dict):
+        return structure
+    ((kind, content),) = structure.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {_decode(key, tensors): _decode(value, tensors) for key, value in content}
+    values = [_decode(value, tensors) for value in content]
+    return tuple(values) if kind == "tuple" else values

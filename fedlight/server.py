@@ -1,0 +1,167 @@
+"""The server: the global model, the aggregator and the server sides of the plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from fedlight import state
+from fedlight.buffers import BufferAverage
+from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.state import State
+from fedlight.tracking.tracker import SiteRound
+from fedlight.update import Broadcast, RoundContext, Shared, SiteFailure, Update
+
+
+class RoundFailedError(RuntimeError):
+    """A round in which too few sites gave a usable update; the server is as it was before the round.
+
+    Attributes:
+        failures: What became of the other sites.
+    """
+
+    def __init__(self, message: str, failures: Sequence[SiteFailure] = ()) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
+
+
+class Server:
+    """Turns broadcasts into updates' worth of progress; knows no data and trains nothing.
+
+    Args:
+        aggregator: The server's own instance.
+        plugins: The server's own instances of the client plugins.
+        params: The initial trainable parameters.
+        buffers: The initial running statistics.
+    """
+
+    def __init__(
+        self, aggregator: Aggregator, plugins: Sequence[ClientPlugin], params: State, buffers: State
+    ) -> None:
+        self.aggregator = aggregator
+        self.plugins = tuple(plugins)
+        self.params = params
+        self.buffers = buffers
+        self.shared: Shared = {}
+        self.round = 0
+        self.private = frozenset(name for plugin in plugins for name in plugin.private(list(params)))
+
+    @property
+    def public(self) -> State:
+        """The parameters that travel: all that no plugin keeps at the sites."""
+        return {name: value for name, value in self.params.items() if name not in self.private}
+
+    def broadcast(self, context: RoundContext) -> Broadcast:
+        """Returns what every site of a round is sent."""
+        return Broadcast(context, self.public, self.buffers, self.shared)
+
+    def collect(
+        self, context: RoundContext, replies: Iterable[tuple[str, Update | SiteFailure]], min_sites: int
+    ) -> tuple[list[SiteRound], list[SiteFailure]]:
+        """Takes the replies of a round one at a time and moves the global model.
+
+        Args:
+            context: The round.
+            replies: Site and reply, in site order; an unusable update is refused by name and left out.
+            min_sites: How many usable updates a round needs.
+
+        Returns:
+            What the accepted sites did, and the failures.
+
+        Raises:
+            RoundFailedError: If too few updates are usable.
+        """
+        accepted: list[SiteRound] = []
+        failures: list[SiteFailure] = []
+        bytes_down = self.broadcast(context).num_bytes
+        buffers = self._begin(context)
+        for site, reply in replies:
+            failure = reply if isinstance(reply, SiteFailure) else self._refusal(context, site, reply)
+            if failure is not None:
+                failures.append(failure)
+                continue
+            assert isinstance(reply, Update)
+            self._add(context, reply, buffers)
+            accepted.append(SiteRound(site, reply.num_samples, reply.metrics, bytes_down, reply.num_bytes))
+        if len(accepted) < min_sites:
+            raise RoundFailedError(_too_few(context, len(accepted), min_sites, failures), failures)
+        self._finish(context, buffers)
+        return accepted, failures
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that the next round depends on: tensors and plain values."""
+        return {
+            "round": self.round,
+            "params": self.params,
+            "buffers": self.buffers,
+            "shared": {name: dict(part) for name, part in self.shared.items()},
+            "aggregator": self.aggregator.state_dict(),
+            "plugins": {plugin.instance_id: plugin.state_dict() for plugin in self.plugins},
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Takes back what ``state_dict`` returned."""
+        self.round, self.shared = saved["round"], saved["shared"]
+        self.params, self.buffers = saved["params"], saved["buffers"]
+        self.aggregator.load_state_dict(saved["aggregator"])
+        for plugin in self.plugins:
+            plugin.load_state_dict(saved["plugins"][plugin.instance_id])
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, context: RoundContext) -> BufferAverage:
+        self.aggregator.begin(context, self.public)
+        for plugin in self.plugins:
+            plugin.begin(context, self.shared.get(plugin.instance_id, {}))
+        return BufferAverage()
+
+    def _add(self, context: RoundContext, update: Update, buffers: BufferAverage) -> None:
+        self.aggregator.add(update)
+        buffers.add(update.buffers, context.weights[update.site])
+        for plugin in self.plugins:
+            if plugin.instance_id in update.shared:
+                plugin.add(update.site, update.num_samples, update.shared[plugin.instance_id])
+
+    def _finish(self, context: RoundContext, buffers: BufferAverage) -> None:
+        public = self.aggregator.finish()
+        if wrong := state.fault(public, self.public):
+            name = type(self.aggregator).__name__
+            raise RoundFailedError(f"round {context.round}: {name} returned an unusable model: {wrong}")
+        self.params = {**self.params, **public}
+        self.buffers = {**self.buffers, **buffers.result()}
+        finished = {plugin.instance_id: dict(plugin.finish()) for plugin in self.plugins}
+        self.shared = {name: part for name, part in finished.items() if part}
+        self.round = context.round
+
+    def _refusal(self, context: RoundContext, site: str, update: Update) -> SiteFailure | None:
+        """Says why an update cannot be used, if so; it must never reach an average."""
+        reason = self._fault(context, site, update)
+        if reason is None:
+            return None
+        loss = update.metrics.get("train_loss")
+        seen = "" if loss is None else f" (training loss {loss:.4g})"
+        return SiteFailure(site, context.round, "fit", "refused", f"update refused: {reason}{seen}")
+
+    def _fault(self, context: RoundContext, site: str, update: Update) -> str | None:
+        if (update.site, update.round) != (site, context.round):
+            return f"it is from {update.site}, round {update.round}"
+        if update.num_samples <= 0:
+            return f"it counts {update.num_samples} training cases"
+        if wrong := state.fault(update.params, self.public):
+            return wrong
+        if update.buffers and (wrong := state.fault(update.buffers, self.buffers)):
+            return wrong
+        for name, part in update.shared.items():
+            for key, value in part.items():
+                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                    return f"{name} shares {key} with values that are not finite"
+        return None
+
+
+def _too_few(context: RoundContext, usable: int, needed: int, failures: Sequence[SiteFailure]) -> str:
+    reasons = "; ".join(f"{failure.site}: {failure.reason}" for failure in failures)
+    return (
+        f"round {context.round} has {usable} usable update{'s' * (usable != 1)} but needs {needed} (min_sites); {reasons}"
+    )

@@ -1,0 +1,214 @@
+"""The Lightning module of a client: it owns the training step, so that an algorithm never writes one."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.hooks import RemovableHandle
+
+from fedlight.batch import Batch, Step, View
+from fedlight.labels import Labels
+from fedlight.plugins import ClientPlugin
+from fedlight.state import State
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+Row = dict[str, Any]
+
+
+class FederatedModule(LightningModule):
+    """A network with a loss, trained in rounds: transform, forward with restyling, loss plus penalties.
+
+    The network is built in ``configure_model``, so that constructing a task is free and its initial weights depend
+    on the run's seed alone. The client sets ``plugins``, ``global_round`` and ``optimizer_state`` before each round.
+
+    Args:
+        optimizer: Makes the optimizer from the parameters.
+        scheduler: Makes a learning rate schedule from the optimizer; it counts global rounds, not epochs of a
+            client, so every site has the same rate in the same round.
+    """
+
+    network: nn.Module
+
+    def __init__(self, optimizer: OptimizerFactory, scheduler: SchedulerFactory | None = None) -> None:
+        super().__init__()
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.plugins: Sequence[ClientPlugin] = ()
+        self.global_round = 1
+        self.optimizer_state: Mapping[Any, Any] | None = None
+        self.distances = False  # whether `score` measures surface distances too
+        self.rows: list[Row] = []
+        self._batch: Batch | None = None
+        self._features: dict[str, Tensor] = {}
+        self._hooks: list[RemovableHandle] = []
+
+    # --- what a task says --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def bind(self, labels: Labels, resized: bool) -> None:
+        """Takes classes and channels from the data, before the network is built.
+
+        Args:
+            labels: What the masks mean.
+            resized: Whether evaluation images are resized to a grid (else they are only padded).
+
+        Raises:
+            ValueError: If the task was configured for other classes or channels.
+        """
+
+    @abstractmethod
+    def checkpoint(self) -> dict[str, Any]:
+        """Returns a Lightning checkpoint of tensors and plain values that ``load_from_checkpoint`` opens."""
+
+    @abstractmethod
+    def stages(self) -> Mapping[str, str]:
+        """Maps stage names ("input", "encoder1", ..., "bottleneck", "decoder1", ..., "logits") to submodules' names.
+
+        "input" maps to "": the network's own input.
+        """
+
+    @abstractmethod
+    def criterion(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+        """Returns the supervised loss over valid pixels, a scalar.
+
+        Args:
+            logits: (N, K, H, W).
+            masks: (N, H, W), int64.
+            valid: (N, H, W), bool.
+        """
+
+    @abstractmethod
+    def segment(self, batch: Batch) -> Tensor:
+        """Returns class probabilities (N, classes, height, width), float32, on the grid of the cases as read."""
+
+    @abstractmethod
+    def score(self, batch: Batch) -> list[Row]:
+        """Returns one row a case of an evaluation batch: "case", then metrics as floats."""
+
+    # --- training ----------------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits (N, K, H, W) for images (N, C, H, W)."""
+        return self.network(images)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Runs one step: every plugin in the order in which the config lists it."""
+        for plugin in self.plugins:
+            batch = plugin.transform_batch(batch)
+        logits, features = self._styled_pass(batch)
+        loss = self.criterion(logits, batch["mask"], batch["valid"])
+        step = Step(
+            images=batch["image"],
+            masks=batch["mask"],
+            valid=batch["valid"],
+            logits=logits,
+            features=features,
+            loss=loss,
+            criterion=self.criterion,
+            forward=self._plain_pass,
+        )
+        size = len(batch["case"])
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size)
+        for plugin in self.plugins:
+            penalty = plugin.penalty(step)
+            if penalty is not None:
+                loss = loss + penalty
+                name = f"{plugin.instance_id}/penalty"
+                self.log(name, penalty.detach(), on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def _styled_pass(self, batch: Batch) -> View:
+        """The training pass: hooks restyle the stages that plugins named."""
+        self._batch, self._features = batch, {}
+        try:
+            logits = self(batch["image"])
+        finally:
+            self._batch = None
+        return View(logits, self._features)
+
+    def _plain_pass(self, images: Tensor, params: State | None = None) -> View:
+        """A further pass that plugins may ask for; parameters by their names in this module."""
+        kept, self._features = self._features, {}
+        try:
+            logits = self(images) if params is None else torch.func.functional_call(self, params, (images,))
+            return View(logits, self._features)
+        finally:
+            self._features = kept
+
+    def on_fit_start(self) -> None:
+        """Hooks the stages that plugins named, for this round only."""
+        wanted = dict.fromkeys(stage for plugin in self.plugins for stage in plugin.stages)
+        if not wanted:
+            return
+        places = self.stages()
+        for stage in wanted:
+            if stage not in places:
+                raise ValueError(f"stage must be one of {', '.join(places)}, got {stage}. Name one of these.")
+            self._hooks.append(self._hook(stage, places[stage]))
+
+    def _hook(self, stage: str, place: str) -> RemovableHandle:
+        plugins = [plugin for plugin in self.plugins if stage in plugin.stages]
+
+        def visit(x: Tensor) -> Tensor:
+            if self._batch is not None:
+                for plugin in plugins:
+                    x = plugin.restyle(stage, x, self._batch)
+            self._features[stage] = x
+            return x
+
+        if not place:
+            return self.network.register_forward_pre_hook(lambda _, args: (visit(args[0]), *args[1:]))
+        module = self.network.get_submodule(place)
+        return module.register_forward_hook(lambda _, args, output: visit(output))
+
+    def on_fit_end(self) -> None:
+        """Leaves the network as it was: no hook and no feature map outlives a round."""
+        self.release()
+
+    def release(self) -> None:
+        """Removes hooks and what they kept; also called when a round breaks off."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._features, self._batch = [], {}, None
+
+    # --- optimisation ------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Optimizer:
+        """Builds the optimizer with this round's learning rate and, if it is kept, its state of the round before."""
+        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
+        if self.make_scheduler is not None:
+            _advance(self.make_scheduler(optimizer), self.global_round - 1)
+        if self.optimizer_state:
+            # groups come from this round (learning rate), everything else from the last one
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(self.optimizer_state)})
+        for plugin in self.plugins:
+            optimizer = plugin.wrap_optimizer(optimizer)
+        return optimizer
+
+    # --- evaluation --------------------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        """Starts an empty list of scores."""
+        self.rows = []
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Scores a batch of cases."""
+        self.rows.extend(self.score(batch))
+
+
+def _advance(scheduler: LRScheduler, rounds: int) -> None:
+    """Brings a fresh schedule to a round; the groups of its optimizer then have that round's learning rate."""
+    with warnings.catch_warnings():
+        # no optimizer step has been made yet, and none needs to be: only the rate is wanted
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step")
+        for _ in range(rounds):
+            scheduler.step()

@@ -1,0 +1,241 @@
+"""Mirrors a run to Weights & Biases: one run a federation, written by the server alone, off unless asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedlight.tracking.background import Background
+from fedlight.tracking.tracker import RoundRecord, RunInfo, Status, Tracker
+from fedlight.tracking.wandb_names import flat, round_row, tested
+from fedlight.update import Evaluation
+
+if TYPE_CHECKING:
+    import wandb
+
+_log = logging.getLogger("fedlight")
+
+_INIT_SECONDS = 30  # nobody waits for it: the connection is made beside the training
+
+
+class WandbTracker(Tracker):
+    """Mirrors what the run folder records to W&B.
+
+    ``round`` is the axis of ``<site>/train_loss``, ``<site>/val_dice``, ``mean/val_dice``, ``worst/val_dice`` and
+    ``federation/bytes_up``; scores of the held-out institution stand in the summary only, as ``held_out/dice``.
+    Everything that W&B writes lies under ``wandb/`` in the run folder; a resumed run goes on under the same run id.
+
+    W&B works on a thread of its own: a server that refuses, hangs or goes away costs the run one warning and at most
+    ``finish_timeout`` seconds at the end. ``metrics.jsonl`` has every number in any case.
+
+    Args:
+        project: The W&B project.
+        entity: User or team; None: the account's default.
+        mode: "offline" writes files for ``wandb sync``; "online" needs ``wandb login`` before.
+        group: Groups runs of one experiment; None: "held-out-<site>", or "no-held-out".
+        job_type: Kind of run within the group.
+        tags: Labels of the run.
+        overlays: Whether to log example images with prediction and ground truth. They are patients' pixels.
+        share_machine: Whether W&B may record host name, program, command line, git state, packages and hardware.
+        log_checkpoint: Whether to log the global checkpoint as an artifact.
+        finish_timeout: Seconds that the end of a run may wait for W&B; a large checkpoint on a slow line needs more.
+    """
+
+    def __init__(
+        self,
+        project: str = "fedlight",
+        entity: str | None = None,
+        mode: Literal["offline", "online"] = "offline",
+        group: str | None = None,
+        job_type: str = "federation",
+        tags: Sequence[str] = (),
+        overlays: bool = False,
+        share_machine: bool = False,
+        log_checkpoint: bool = True,
+        finish_timeout: float = 5.0,
+    ) -> None:
+        self.project = project
+        self.entity = entity
+        self.mode = mode
+        self.group = group
+        self.job_type = job_type
+        self.tags = tags
+        self.overlays = overlays
+        self.share_machine = share_machine
+        self.log_checkpoint = log_checkpoint
+        self.finish_timeout = finish_timeout
+        self._background: Background[wandb.Run] | None = None
+
+    def start(self, run: RunInfo) -> None:
+        self._environment = _set_environment(_environment(run.folder, self.mode))
+        self._classes = dict(enumerate(run.classes))
+        self._round = run.start_round
+        run_id = _run_id(run)
+        self._background = Background(lambda: self._open(run, run_id), _warn)
+        self._background.start()
+
+    def on_round(self, record: RoundRecord) -> None:
+        self._round = record.round
+        row = round_row(record)
+        self._submit(lambda run: run.log(row))
+
+    def on_test(
+        self, split: str, model: str, evaluations: Sequence[Evaluation], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        scores = tested(split, model, evaluations)
+        self._submit(lambda run: run.summary.update(scores))
+
+    def on_overlays(self, site: str, round: int, images: Any, masks: Any, predictions: Any) -> None:
+        if not self.overlays:
+            return
+        pictures = _pictures(images)
+        layers = {"ground_truth": masks.cpu().numpy(), "prediction": predictions.cpu().numpy()}
+        self._submit(
+            lambda run: run.log({"round": round, f"{site}/overlays": _overlays(pictures, layers, self._classes)})
+        )
+
+    def finish(self, status: Status, summary: Mapping[str, Any], artifacts: Sequence[Path] = ()) -> None:
+        if self._background is None:
+            return
+        self._submit(lambda run: self._close(run, status, summary, artifacts))
+        # a second on top: W&B is told the same limit and should be the one to keep it
+        if not self._background.close(self.finish_timeout + 1):
+            _abandon()
+        self._background = None
+        _set_environment(self._environment)
+
+    def _submit(self, job: Any) -> None:
+        if self._background is not None:
+            self._background.submit(job)
+
+    def _open(self, info: RunInfo, run_id: str) -> wandb.Run:
+        import wandb  # takes half a second: only when asked for, and beside the training
+
+        if self.mode == "online" and not wandb.login(prompt=False, verify=False):
+            raise RuntimeError("no credentials; run `wandb login`, or set WANDB_API_KEY")
+        run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=self.mode,
+            group=self.group or (f"held-out-{info.held_out}" if info.held_out else "no-held-out"),
+            job_type=self.job_type,
+            tags=list(self.tags),
+            name=info.name,
+            id=run_id,
+            resume="allow" if self.mode == "online" else None,
+            reinit="create_new",  # a run that the user has open in this process stays theirs
+            dir=info.folder.absolute(),
+            config=dict(info.config),
+            settings=self._settings(),
+        )
+        run.define_metric("round")
+        for name in (*info.sites, "mean", "worst", "federation"):
+            run.define_metric(f"{name}/*", step_metric="round")
+        return run
+
+    def _settings(self) -> wandb.Settings:
+        import wandb
+
+        limits = {"init_timeout": _INIT_SECONDS, "finish_timeout": self.finish_timeout, "finish_timeout_raises": True}
+        return wandb.Settings(silent=True, console="off", **limits, **({} if self.share_machine else _PRIVATE))
+
+    def _close(self, run: wandb.Run, status: Status, summary: Mapping[str, Any], artifacts: Sequence[Path]) -> None:
+        try:
+            run.summary.update(flat({"status": status, **summary}))
+            for path in artifacts if self.log_checkpoint else ():
+                _log_artifact(run, path, self._round)
+        finally:  # what could not be logged must not keep the rest from being sent
+            run.finish(exit_code=0 if status == "finished" else 1)
+
+
+_PRIVATE: dict[str, Any] = {
+    "host": "redacted",  # is stored even without machine info
+    "program": "redacted",  # is sent online even without metadata
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,  # program, executable, command line
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+}
+
+
+def _log_artifact(run: wandb.Run, path: Path, round: int) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(f"{path.stem}-{run.id}", type="model")
+    artifact.add_file(str(path))
+    run.log_artifact(artifact, aliases=["latest", f"round-{round}"])
+
+
+def _pictures(images: Any) -> Any:
+    """Stretches every image to 0..255, as normalised images have no fixed range: (N, H, W) or (N, H, W, 3), uint8."""
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    pixels = ((images - low) / (high - low).clamp_min(1e-12) * 255).byte().cpu()
+    return pixels.permute(0, 2, 3, 1).numpy() if images.shape[1] == 3 else pixels[:, 0].numpy()
+
+
+def _overlays(pictures: Any, layers: Mapping[str, Any], classes: Mapping[int, str]) -> list[wandb.Image]:
+    import wandb
+
+    def masks(index: int) -> dict[str, Any]:
+        return {name: {"mask_data": layer[index], "class_labels": classes} for name, layer in layers.items()}
+
+    return [wandb.Image(picture, masks=masks(index)) for index, picture in enumerate(pictures)]
+
+
+def _run_id(run: RunInfo) -> str:
+    """Returns the run's W&B id, kept in the run folder so that a resumed or tested run stays one run."""
+    path = run.folder / "wandb_id"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(uuid.uuid4().hex[:8] + "\n")
+    return path.read_text().strip()
+
+
+def _environment(folder: Path, mode: str) -> dict[str, str | None]:
+    """What W&B takes from the environment only: where it may write, and no error reports to its maker."""
+    places = ["CACHE", "DATA"]
+    if mode == "offline":  # online, the address and user that `wandb login` stored are needed
+        places.append("CONFIG")
+    wanted = {f"WANDB_{place}_DIR": str(folder.absolute() / "wandb" / place.lower()) for place in places}
+    return {**wanted, "WANDB_DIR": str(folder.absolute()), "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
+
+
+def _set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Sets variables (None: unsets) and returns what they were."""
+    before = {name: os.environ.get(name) for name in values}
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    return before
+
+
+def _abandon() -> None:
+    """Keeps W&B from holding up the end of the process, where it would wait for its server once more."""
+    # takes back W&B's exit handler at once, then waits for the server: that part may end with the process
+    thread = threading.Thread(target=_tear_down, daemon=True)
+    thread.start()
+    thread.join(0.3)
+
+
+def _tear_down() -> None:
+    with contextlib.suppress(Exception):
+        import wandb
+
+        if wandb.run is None:  # else it would also end a run that is the user's
+            wandb.teardown()
+
+
+def _warn(error: Exception) -> None:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    _log.warning("W&B stopped recording (%s); the run goes on, and metrics.jsonl has every number.", reason)

@@ -1,0 +1,70 @@
+"""The names that a run's numbers have in W&B: ``<site>/val_dice``, ``mean/val_dice``, ``held_out/dice``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedlight.tracking.summary import mean, worst
+from fedlight.tracking.tracker import RoundRecord
+from fedlight.update import Evaluation
+
+
+def round_row(record: RoundRecord) -> dict[str, float]:
+    """Names the numbers of a round as W&B shows them.
+
+    >>> round_row(RoundRecord(3, 9, ("a",), (), (Evaluation("a", 3, 5, {"dice": 0.5}),), seconds={"fit": 2.0}))
+    {'round': 3, 'a/val_dice': 0.5, 'mean/val_dice': 0.5, 'worst/val_dice': 0.5, 'federation/failures': 0, \
+'federation/bytes_down': 0, 'federation/bytes_up': 0, 'federation/seconds_fit': 2.0}
+    """
+    row: dict[str, float] = {"round": record.round}
+    for site in record.sites:
+        numbers = {**site.metrics, "bytes_down": site.bytes_down, "bytes_up": site.bytes_up}
+        row |= {f"{site.site}/{name}": value for name, value in numbers.items()}
+    row |= _scores(record.evaluations, "val")
+    row["federation/failures"] = len(record.failures)
+    row["federation/bytes_down"] = sum(site.bytes_down for site in record.sites)
+    row["federation/bytes_up"] = sum(site.bytes_up for site in record.sites)
+    row |= {f"federation/seconds_{phase}": seconds for phase, seconds in record.seconds.items()}
+    return _finite(row)
+
+
+def tested(split: str, model: str, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+    """Names the scores of a tested model; a site's own model gets a place of its own.
+
+    >>> scores = [Evaluation("drive", 3, 20, {"dice": 0.5})]
+    >>> tested("held-out", "global", scores), tested("held-out", "hrf", scores)
+    ({'held_out/dice': 0.5}, {'own_models/hrf/held_out/dice': 0.5})
+    """
+    if split == "held-out":
+        scores = {f"held_out/{name}": value for evaluation in evaluations for name, value in evaluation.metrics.items()}
+    else:
+        scores = _scores(evaluations, split)
+    prefix = "" if model == "global" else f"own_models/{model}/"
+    return _finite({prefix + name: value for name, value in scores.items()})
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Joins the names of nested values.
+
+    >>> flat({"best": {"round": 7}, "rounds": 9})
+    {'best/round': 7, 'rounds': 9}
+    """
+    joined: dict[str, Any] = {}
+    for name, value in values.items():
+        joined |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
+    return joined
+
+
+def _scores(evaluations: Sequence[Evaluation], split: str) -> dict[str, float]:
+    scores = {f"{e.site}/{split}_{name}": value for e in evaluations for name, value in e.metrics.items()}
+    for name in dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics):
+        average, last = mean(evaluations, name), worst(evaluations, name)
+        if average is not None and last is not None:
+            scores |= {f"mean/{split}_{name}": average, f"worst/{split}_{name}": last.metrics[name]}
+    return scores
+
+
+def _finite(numbers: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}

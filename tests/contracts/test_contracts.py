@@ -1,0 +1,41 @@
+"""Every registered plugin keeps every promise of its extension point."""
+
+from __future__ import annotations
+
+import doctest
+import sys
+from typing import Any
+
+import pytest
+
+from fedlight.plugins.discovery import discover, registered
+from tests.contracts.checks import checks_of
+
+discover()
+PLUGINS = registered()
+WITHOUT_NULL = {"Local", "AllPrivate"}
+"""One model a site: no setting of these is FedAvg."""
+
+
+@pytest.mark.parametrize(
+    ("cls", "check"),
+    [pytest.param(p.cls, check, id=f"{p.name}-{check.__name__}") for p in PLUGINS for check in checks_of(p.cls)],
+)
+def test_every_plugin(cls: Any, check: Any) -> None:
+    check(cls)
+
+
+def test_every_bundled_plugin_has_a_null_setting() -> None:
+    assert {p.name for p in PLUGINS if p.origin == "fedlight" and p.cls.null is None} == WITHOUT_NULL
+
+
+def test_every_bundled_plugin_has_a_card() -> None:
+    """A first sentence, and a module docstring with the paper unless it is one of the reference arms."""
+    for p in PLUGINS:
+        assert p.summary.endswith("."), p.name
+        assert p.papers or p.name in WITHOUT_NULL, p.name
+
+
+def test_examples_in_docstrings_hold() -> None:
+    for module in {p.cls.__module__ for p in PLUGINS}:
+        assert doctest.testmod(sys.modules[module]).failed == 0
