@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from math import floor
+from math import ceil, floor
 from typing import Any, ClassVar
 
 import torch
@@ -130,9 +130,10 @@ def half_width(window: float, height: int, width: int) -> int:
     """
     b = floor(window * min(height, width))
     if b < 1:
+        least = ceil(1e4 / min(height, width)) / 1e4
         raise ValueError(
             f"window must reach the first frequency, got {window} for {height}x{width} images (half-width 0). "
-            f"Use at least {1 / min(height, width):.3g}."
+            f"Use at least {least}."
         )
     return b
 

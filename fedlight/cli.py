@@ -85,7 +85,6 @@ class FederatedCLI(LightningCLI):
         parser.set_defaults(
             {
                 "model": {"class_path": "fedlight.tasks.SegmentationTask"},
-                "data": {"class_path": "fedlight.data.SyntheticSites"},
                 "federation.aggregator": {"class_path": "fedlight_algorithms.fedavg.FedAvg"},
                 "trainer.accelerator": "auto",
             }
@@ -185,12 +184,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _quiet() -> None:
-    """Leaves the terminal to the federation: no chatter of Lightning for every client, and nothing calls home."""
+    """Leaves the terminal to the federation, and lets nothing call home."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    # the arguments are those of the command line, but for --run
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    for name in ("lightning.pytorch", "lightning.fabric"):  # seed_everything and the like
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\..*")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
 
 

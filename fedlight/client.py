@@ -16,6 +16,7 @@ from fedlight.buffers import recalibrate
 from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.metrics import summarise
 from fedlight.plugins import ClientPlugin
+from fedlight.quiet import quiet_lightning
 from fedlight.randomness import derive, generator, seeded
 from fedlight.state import State
 from fedlight.tasks.federated_module import FederatedModule
@@ -142,7 +143,9 @@ class Client:
         if not len(loader):
             return None
         self.module.distances = distances
-        self._resident_trainer().validate(self.module, dataloaders=loader, verbose=False)
+        trainer = self._resident_trainer()
+        with quiet_lightning():
+            trainer.validate(self.module, dataloaders=loader, verbose=False)
         rows, self.module.rows = self.module.rows, []
         return Evaluation(
             site=institution,
@@ -180,7 +183,8 @@ class Client:
         # a second fit with unchanged max_epochs trains nothing, silently: Lightning 9636, 11425
         trainer.fit_loop.max_epochs = trainer.current_epoch + epochs
         self._report.begin(round, epochs * len(loader))
-        trainer.fit(self.module, train_dataloaders=loader)
+        with quiet_lightning():
+            trainer.fit(self.module, train_dataloaders=loader)
         self._epochs = trainer.current_epoch
         if self.local.optimizer_state == "keep":
             self._optimizer_state = copy.deepcopy(trainer.optimizers[0].state_dict()["state"])
@@ -209,7 +213,8 @@ class Client:
             arguments = copy.deepcopy(dict(self.local.trainer))
             callbacks = arguments.pop("callbacks", None) or []
             callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-            self._trainer = Trainer(**{**QUIET, **arguments}, callbacks=[*callbacks, *self.plugins, self._report])
+            with quiet_lightning():
+                self._trainer = Trainer(**{**QUIET, **arguments}, callbacks=[*callbacks, *self.plugins, self._report])
             done = self._trainer.fit_loop.epoch_progress.current
             done.ready = done.started = done.processed = done.completed = self._epochs
         return self._trainer

@@ -1,6 +1,6 @@
 """How good a segmentation is: Dice, IoU, HD95 and ASSD of a case, then means over cases, sites and the worst site.
 
-Dice and IoU are counted directly. HD95 and ASSD stand on MONAI's surface distances (``get_edge_surface_distance``,
+Dice and IoU are counted directly. HD95 and ASSD stand on MONAI's surface distances (``get_surface_distance``,
 pixel centres of the boundary, a boundary pixel being one with a face neighbour outside): HD95 is the larger of the
 two directed 95th percentiles, as in MONAI's ``HausdorffDistanceMetric(percentile=95)``; ASSD is the mean over both
 directions pooled, as in ``SurfaceDistanceMetric(symmetric=True)``. Both are in mm where the spacing is known, else in
@@ -110,9 +110,11 @@ def _distances(predicted: Tensor, true: Tensor, spacing: tuple[float, float]) ->
         diagonal = math.hypot(true.shape[0] * spacing[0], true.shape[1] * spacing[1])
         distance = diagonal if present or found else 0.0
         return {"hd95": distance, "assd": distance}
-    from monai.metrics.utils import get_edge_surface_distance
+    from monai.metrics.utils import get_mask_edges, get_surface_distance
 
-    _, (there, back), _ = get_edge_surface_distance(predicted.cpu(), true.cpu(), spacing=spacing, symmetric=True)
+    edges, true_edges = get_mask_edges(predicted.cpu(), true.cpu())
+    there = get_surface_distance(edges, true_edges, spacing=spacing)
+    back = get_surface_distance(true_edges, edges, spacing=spacing)
     return {
         "hd95": max(_percentile_95(there), _percentile_95(back)),
         "assd": float(torch.cat([there, back]).double().mean()),

@@ -128,13 +128,12 @@ def _walk(start: tuple[float, float], angle: float, random: torch.Generator) -> 
 
 def _distance(path: Tensor, size: int) -> Tensor:
     """Returns the distance of every pixel to a path of straight pieces, (size, size)."""
-    (y, x), pieces = grid(size), (path[1:] - path[:-1]).tolist()
-    squared = torch.full((size, size), torch.inf)
-    for (top, left), (down, right) in zip(path.tolist(), pieces, strict=False):
-        along = ((y - top) * down + (x - left) * right) / (down * down + right * right)
-        along.clamp_(0, 1)
-        squared = torch.minimum(squared, (y - top - along * down) ** 2 + (x - left - along * right) ** 2)
-    return squared.sqrt()
+    y, x = grid(size)
+    top, left = path[:-1, :, None, None].unbind(1)  # both (11, 1, 1)
+    down, right = (path[1:] - path[:-1])[:, :, None, None].unbind(1)
+    along = ((y - top) * down + (x - left) * right).div_(down * down + right * right).clamp_(0, 1)  # (11, H, W)
+    squared = (y - top - along * down).square_() + (x - left - along * right).square_()
+    return squared.amin(0).sqrt_()
 
 
 def _ellipse(size: int, centre: tuple[float, float], radius: float, aspect: float) -> Tensor:

@@ -103,7 +103,8 @@ class FolderSites(CaseSites):
     def catalogue(self, findings: Findings) -> Mapping[str, Sequence[Entry]]:
         """Lists the cases of every site that have an image and a mask."""
         self._check_sizes(findings)
-        self._check_mask_values(findings)
+        if not self._mask_values_fit(findings):
+            return {}
         pattern = self._pattern(findings)
         sites = find_sites(Path(self.root), self.chosen_sites, self.held_out, findings)
         if sites and not set(sites) - {self.held_out}:
@@ -155,7 +156,7 @@ class FolderSites(CaseSites):
             if size is not None and min(size) < 1:
                 findings.error(f"data.{name} is {size[0]}x{size[1]}: a side has at least one pixel. Try 256.")
 
-    def _check_mask_values(self, findings: Findings) -> None:
+    def _mask_values_fit(self, findings: Findings) -> bool:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
             findings.error(
                 f"data.classes is {list(self.classes)}: give background and at least one class, all different."
@@ -166,6 +167,7 @@ class FolderSites(CaseSites):
         if wrong:
             last = len(self.classes) - 1
             findings.error(f"data.mask_values maps to {wrong}: class indices are 0 to {last}, as in data.classes.")
+        return not wrong
 
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -107,7 +107,8 @@ class SyntheticSites(CaseSites):
 
     def catalogue(self, findings: Findings) -> Mapping[str, Sequence[Entry]]:
         """Lists the cases of every institution."""
-        self._check(findings)
+        if not self._possible(findings):
+            return {}
         counts = [self.cases] * self.num_sites if isinstance(self.cases, int) else self.cases
         return {f"site{site + 1:0{len(str(len(counts)))}d}": self._entries(site, n) for site, n in enumerate(counts)}
 
@@ -123,7 +124,8 @@ class SyntheticSites(CaseSites):
         ]
         return [Entry(name, name, source) for name, source in zip(names, sources, strict=True)]
 
-    def _check(self, findings: Findings) -> None:
+    def _possible(self, findings: Findings) -> bool:
+        before = len(findings.whole)
         if isinstance(self.cases, list) and len(self.cases) != self.num_sites:
             findings.error(f"data.cases has {len(self.cases)} numbers for {self.num_sites} sites. Give one a site.")
         if self.num_sites < 1 + (self.held_out is not None):
@@ -134,6 +136,7 @@ class SyntheticSites(CaseSites):
             )
         if self.shift < 0:
             findings.error(f"data.shift is {self.shift:g}: it is 0 (all sites alike) or more. Try 1.")
+        return len(findings.whole) == before
 
 
 CACHE_GB = 4.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from fedlight.metrics import is_higher_better
 from fedlight.update import Evaluation
 
 READING = (
@@ -18,7 +19,6 @@ READING = (
 
 _NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "assd": "ASSD"}
 _DISTANCES = frozenset({"hd95", "assd"})
-_LOWER_IS_BETTER = _DISTANCES | {"loss"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def worst(evaluations: Iterable[Evaluation], metric: str) -> Evaluation | None:
     ('a', 'b')
     """
     defined = [evaluation for evaluation in evaluations if _value(evaluation, metric) is not None]
-    sign = -1 if metric.split("/")[0] in _LOWER_IS_BETTER else 1
+    sign = 1 if is_higher_better(metric) else -1
     return min(defined, key=lambda evaluation: sign * evaluation.metrics[metric], default=None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
@@ -105,7 +106,7 @@ class WandbTracker(Tracker):
             return
         self._submit(lambda run: self._close(run, status, summary, artifacts))
         # a second on top: W&B is told the same limit and should be the one to keep it
-        if not self._background.close(self.finish_timeout + 1):
+        if not self._background.close(self.finish_timeout + 1) and "wandb" in sys.modules:
             _abandon()
         self._background = None
         _set_environment(self._environment)
@@ -222,18 +223,27 @@ def _set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
 
 def _abandon() -> None:
     """Keeps W&B from holding up the end of the process, where it would wait for its server once more."""
-    # takes back W&B's exit handler at once, then waits for the server: that part may end with the process
     thread = threading.Thread(target=_tear_down, daemon=True)
     thread.start()
-    thread.join(0.3)
+    thread.join(1)
 
 
 def _tear_down() -> None:
-    with contextlib.suppress(Exception):
-        import wandb
+    import wandb
 
-        if wandb.run is None:  # else it would also end a run that is the user's
-            wandb.teardown()
+    if wandb.run is not None:  # a run that is the user's: W&B stays as it is
+        return
+    with contextlib.suppress(Exception):
+        _kill_service()
+    with contextlib.suppress(Exception):
+        wandb.teardown()  # takes back W&B's exit handler
+
+
+def _kill_service() -> None:
+    """Ends W&B's own process, which goes on trying and keeps the pipe open that a log is written through."""
+    from wandb.sdk import wandb_setup
+
+    wandb_setup._singleton._connection._proc._process.kill()  # there is no public way
 
 
 def _warn(error: Exception) -> None:

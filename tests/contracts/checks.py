@@ -8,12 +8,12 @@ import time
 from typing import Any
 
 import torch
+from fedlight_algorithms import FedAvg
 from torch import Tensor
 
 from fedlight.plugins import Aggregator, ClientPlugin, Plugin
 from fedlight.serialization import pack, unpack
 from fedlight.state import State, digest, parameters_of, zip_map
-from fedlight_algorithms import FedAvg
 from tests.contracts import harness
 from tests.contracts.harness import Clinic, TinySites, aggregate, context_of, images_of, pick, second_round, task
 
@@ -88,7 +88,7 @@ def agreement_is_a_fixed_point(cls: type[Aggregator]) -> None:
     """Sites that all return the same parameters get these: the ones they were sent, or others in the first round."""
     start = _start(cls())
     for agreed in (start, _moved(start, 0.3)):
-        result = aggregate(cls(), context_of(), start, {site: agreed for site in harness.SITES})
+        result = aggregate(cls(), context_of(), start, dict.fromkeys(harness.SITES, agreed))
         assert digest(result) == digest(agreed)
 
 
@@ -217,7 +217,7 @@ def hooks_are_gone(cls: type[ClientPlugin]) -> None:
 
 
 def hard_batches_stay_finite(cls: type[ClientPlugin]) -> None:
-    """Loss and gradients are finite for one image, a constant image, no valid pixel, no foreground and half precision."""
+    """Loss and gradients are finite for one image, a constant one, no valid pixel, no foreground, in bfloat16."""
     whole = images_of("A")
     constant, invalid, empty = (images_of("A") for _ in range(3))
     constant["image"] = torch.full_like(whole["image"], 0.5)
@@ -227,7 +227,7 @@ def hard_batches_stay_finite(cls: type[ClientPlugin]) -> None:
         for half in (False, True):
             with second_round(cls()) as module, torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss = module.training_step(batch, 0)
-                loss.backward()
+                torch.autograd.backward(loss)
                 gradients = [p.grad for p in module.parameters() if p.grad is not None]
                 assert bool(loss.isfinite())
                 assert gradients

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +51,11 @@ class TinyTask(FederatedModule):
     def configure_model(self) -> None:
         if not hasattr(self, "network"):
             self.network = TinyNetwork()
+
+    def bind(self, labels: Any, resized: bool) -> None: ...
+
+    def checkpoint(self) -> dict[str, Any]:
+        raise NotImplementedError
 
     def stages(self) -> dict[str, str]:
         return {"input": "", "logits": "head", **{name: name for name in ("encoder1", "encoder2", "bottleneck")}}
@@ -163,7 +166,11 @@ class Clinic:
 
     @classmethod
     def of(
-        cls, aggregator: Aggregator, plugins: Sequence[ClientPlugin] = (), data: TinySites | None = None, rounds: int = 4
+        cls,
+        aggregator: Aggregator,
+        plugins: Sequence[ClientPlugin] = (),
+        data: TinySites | None = None,
+        rounds: int = 4,
     ) -> Clinic:
         data = data or TinySites()
         half, servers = prototypes(aggregator, plugins)
@@ -188,7 +195,9 @@ class Clinic:
         with warnings.catch_warnings():
             # evaluation is a phase of its own, so a fit has none
             warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no `val_dataloader`")
-            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning on torch 2.9
+            warnings.filterwarnings(
+                "ignore", message=".*LeafSpec", category=FutureWarning
+            )  # Lightning 2.6 on torch 2.15
             return self.clients[site].fit(broadcast)
 
     def state_dict(self) -> dict[str, Any]:
@@ -243,18 +252,14 @@ def second_round(plugin: ClientPlugin, site: str = "A", seed: int = 0) -> Iterat
 
 @contextmanager
 def own_registry() -> Iterator[None]:
-    """Forgets every plugin that a block brings in."""
-    origins, modules = dict(discovery._origins), dict(sys.modules)
+    """Closes the door behind a block: what it brought in is imported, but not registered any more."""
+    origins = dict(discovery._origins)
     variable = os.environ.pop(discovery.VARIABLE, None)
     try:
         yield
     finally:
         discovery._origins.clear()
         discovery._origins.update(origins)
-        for name in set(sys.modules) - set(modules):
-            if name.startswith((discovery.LOOSE, "third_party")):
-                del sys.modules[name]
         os.environ.pop(discovery.VARIABLE, None)
         if variable is not None:
             os.environ[discovery.VARIABLE] = variable
-        gc.collect()

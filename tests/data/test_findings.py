@@ -19,6 +19,16 @@ def save(path: Path, *shape: int, value: int = 0) -> None:
     Image.fromarray(np.full(shape, value, dtype=np.uint8)).save(path)
 
 
+def save_all(folder: Path, *shape: int, value: int = 0) -> None:
+    for index in range(6):
+        save(folder / f"c{index}.png", *shape, value=value)
+
+
+def empty(root: Path) -> None:
+    for path in (root / "a/images").iterdir():
+        path.unlink()
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "unreadable image": (
         lambda root: (root / "a/images/c1.png").write_bytes(b"no image"),
@@ -31,7 +41,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "image without mask": (lambda root: (root / "a/masks/c1.png").unlink(), "site a: no mask for an image: c1.png"),
     "mask without image": (lambda root: (root / "a/images/c1.png").unlink(), "site a: no image for a mask: c1.png"),
     "no image at all": (
-        lambda root: [path.unlink() for path in (root / "a/images").iterdir()],
+        empty,
         "site a: no image in a/images",
     ),
     "mask of another size": (
@@ -47,11 +57,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "site a: wrong number of channels: c1 (1 instead of 3)",
     ),
     "fov of another size": (
-        lambda root: [save(root / f"a/fov/c{i}.png", 16, 15, value=1) for i in range(6)],
+        lambda root: save_all(root / "a/fov", 16, 15, value=1),
         "site a: field of view and image differ in size: c0 (16x15 instead of 16x16), c1",
     ),
     "empty fov": (
-        lambda root: [save(root / f"a/fov/c{i}.png", 16, 16) for i in range(6)],
+        lambda root: save_all(root / "a/fov", 16, 16),
         "site a: no pixel inside the field of view: c0, c1, c2, c3, c4 and 1 more.",
     ),
     "missing fov": (
@@ -63,7 +73,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "site a: two files with one stem: images/c1.bmp and c1.png",
     ),
     "all masks empty": (
-        lambda root: [save(root / f"a/masks/c{i}.png", 16, 16) for i in range(6)],
+        lambda root: save_all(root / "a/masks", 16, 16),
         "site a: all 4 training masks are empty",
     ),
 }
@@ -127,7 +137,10 @@ def test_clutter_is_not_a_case(two_sites: Path) -> None:
 
 def arguments(root: Path) -> dict[str, tuple[FolderSites, str]]:
     return {
-        "no root": (FolderSites(str(root / "nowhere"), image_size=16), "is not a folder. A root holds one folder a site"),
+        "no root": (
+            FolderSites(str(root / "nowhere"), image_size=16),
+            "is not a folder. A root holds one folder a site",
+        ),
         "no site": (FolderSites(str(root / "a"), image_size=16), "has no site: it holds images, masks."),
         "unknown held-out site": (
             FolderSites(str(root), image_size=16, held_out="A1"),

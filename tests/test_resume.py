@@ -1,0 +1,177 @@
+"""Claims about a run that is interrupted: it goes on and ends with the bits of an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fedlight_algorithms.adain import AdaIN
+from fedlight_algorithms.fedavgm import FedAvgM
+from fedlight_algorithms.local import Local
+
+from fedlight import state
+from fedlight.checkpoint import RunFolder
+from fedlight.federation import Federation
+from fedlight.preparation import ConfigError
+from fedlight.serialization import read
+from tests.conftest import small_sites, small_task
+
+Federate = Callable[..., Federation]
+STATEFUL: dict[str, Any] = {"optimizer_state": "keep", "cohort": 0.7, "rounds": 5}
+
+
+def final(folder: Path) -> str:
+    """One digest of everything that the next round would start from."""
+    saved = RunFolder(folder).load()
+    assert saved is not None
+    tensors = dict(_tensors(saved, "server"))
+    for path in sorted((folder / "sites").glob("*/*.safetensors")):
+        tensors |= _tensors(read(path), f"{path.parent.name}/{path.name}")
+    return state.digest(tensors)
+
+
+def _tensors(tree: Any, name: str) -> dict[str, torch.Tensor]:
+    if isinstance(tree, torch.Tensor):
+        return {name: tree}
+    if isinstance(tree, dict):
+        return {k: v for key, branch in tree.items() for k, v in _tensors(branch, f"{name}/{key}").items()}
+    if isinstance(tree, list | tuple):
+        return {k: v for i, branch in enumerate(tree) for k, v in _tensors(branch, f"{name}/{i}").items()}
+    return {}
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl without times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if "seconds" not in key} for line in lines]
+
+
+class StopError(Exception):
+    """Stands for whatever ends a process between two rounds."""
+
+
+def stop_after(federation: Federation, rounds: int) -> None:
+    whole = federation._round
+
+    def limited(run: Any, number: int) -> None:
+        if number > rounds:
+            raise StopError
+        whole(run, number)
+
+    federation._round = limited  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("done", [1, 3])
+@pytest.mark.parametrize("aggregator", [FedAvgM(momentum=0.5), Local()])
+def test_resumed_equals_uninterrupted(federate: Federate, tmp_path: Path, done: int, aggregator: Any) -> None:
+    settings = {**STATEFUL, "aggregator": aggregator, "plugins": [AdaIN(p=1.0)]}
+    whole = federate(**settings, run_folder=str(tmp_path / "whole")).fit(small_task(), small_sites())
+    first = federate(**settings, run_folder=str(tmp_path / "parts"))
+    stop_after(first, done)
+    with pytest.raises(StopError):
+        first.fit(small_task(), small_sites())
+    parts = federate(**settings, run_folder=str(tmp_path / "parts")).fit(small_task(), small_sites(), ckpt_path="last")
+    assert final(parts.path) == final(whole.path)
+    assert rows(parts.path) == rows(whole.path)
+
+
+def test_last_without_a_run_starts_one(federate: Federate) -> None:
+    folder = federate().fit(small_task(), small_sites(), ckpt_path="last")
+    assert folder.path.name == "run"
+    assert folder.selected.is_file()
+
+
+def test_a_second_run_never_overwrites_the_first(federate: Federate) -> None:
+    first = federate(rounds=1).fit(small_task(), small_sites())
+    before = final(first.path)
+    second = federate(rounds=1).fit(small_task(), small_sites())
+    assert second.path.name == "run-2"
+    assert final(first.path) == before
+
+
+def test_a_finished_run_is_not_trained_again(federate: Federate) -> None:
+    federate().fit(small_task(), small_sites())
+    federation = federate()
+    stop_after(federation, 0)
+    federation.fit(small_task(), small_sites(), ckpt_path="last")
+
+
+def test_going_on_with_another_config_is_refused_by_name(federate: Federate) -> None:
+    config = {"federation": {"rounds": 3, "local_steps": 2}}
+    federate(config=config).fit(small_task(), small_sites())
+    changed = {"federation": {"rounds": 3, "local_steps": 4}}
+    with pytest.raises(ConfigError, match="federation.local_steps was 2, is 4"):
+        federate(config=changed, local_steps=4).fit(small_task(), small_sites(), ckpt_path="last")
+
+
+def test_more_rounds_may_be_asked_for_but_not_fewer_than_done(federate: Federate) -> None:
+    federate(rounds=2, config={"federation": {"rounds": 2}}).fit(small_task(), small_sites())
+    longer = federate(rounds=3, config={"federation": {"rounds": 3}})
+    folder = longer.fit(small_task(), small_sites(), ckpt_path="last")
+    saved = folder.load()
+    assert saved is not None
+    assert saved["server"]["round"] == 3
+    with pytest.raises(ConfigError, match="rounds must be at least 3"):
+        federate(rounds=1, config={"federation": {"rounds": 1}}).fit(small_task(), small_sites(), ckpt_path="last")
+
+
+def test_a_truncated_checkpoint_is_passed_over_for_the_round_before(
+    federate: Federate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = federate(run_folder=str(tmp_path / "whole"), **STATEFUL).fit(small_task(), small_sites())
+    folder = federate(run_folder=str(tmp_path / "torn"), **STATEFUL).fit(small_task(), small_sites())
+    newest = sorted(folder.rounds.iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    federate(run_folder=str(tmp_path / "torn"), **STATEFUL).fit(small_task(), small_sites(), ckpt_path="last")
+    assert "is damaged" in caplog.text
+    assert final(folder.path) == final(whole.path)
+
+
+def test_two_processes_do_not_train_in_one_folder(federate: Federate) -> None:
+    folder = federate(rounds=1).fit(small_task(), small_sites())
+    with folder.lock(), pytest.raises(BlockingIOError, match="in use by another process"):
+        federate(rounds=2).fit(small_task(), small_sites(), ckpt_path="last")
+
+
+PROGRAM = """
+import sys
+from tests.conftest import small_sites, small_task, fedavg
+from fedlight_algorithms.adain import AdaIN
+from fedlight.federation import Federation
+Federation(
+    fedavg(), [AdaIN(p=1.0)], rounds=6, local_steps=2, cohort=0.7, optimizer_state="keep", run_folder=sys.argv[1],
+    trainer={"accelerator": "cpu", "devices": 1}, console=False,
+).fit(small_task(), small_sites(), ckpt_path="last")
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder)], env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(4))
+def test_killed_at_any_instant_it_ends_with_the_same_bits(tmp_path: Path, moment: int) -> None:
+    """SIGKILL lands at instants spread over the second to fifth round, whatever is being done then."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait(120) == 0
+    process = start(killed)
+    deadline = time.monotonic() + 60
+    while not list((killed / "rounds").glob(f"0000{1 + moment}.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(0.013 * moment)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+    assert start(killed).wait(120) == 0
+    assert final(killed) == final(whole)
+    assert rows(killed) == rows(whole)
