@@ -111,7 +111,7 @@ class Federation:
             RoundFailedError: If a round has too few usable updates; the run can be continued.
         """
         run = self._open(model, datamodule, ckpt_path)
-        with run.folder.lock(), self._training(run):
+        with run.folder.lock(), self._at_work(run):
             for number in range(run.server.round + 1, self.rounds + 1):
                 if run.selection.exhausted:
                     break
@@ -213,7 +213,7 @@ class Federation:
         return Run.start(self, model, data, ckpt_path)
 
     @contextmanager
-    def _training(self, run: Run) -> Iterator[None]:
+    def _at_work(self, run: Run) -> Iterator[None]:
         """Opens executor and trackers and closes them whatever happens."""
         run.open(self.executor)
         try:
@@ -229,44 +229,18 @@ class Federation:
         finally:
             self.executor.close()
 
-    def predict(
-        self,
-        model: FederatedModule,
-        datamodule: FederatedDataModule,
-        input: str,
-        output: str,
-        probabilities: bool = False,
-        ckpt_path: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """Segments every image of a folder with a run's selected model; needs no data but those images.
-
-        Args:
-            model: The task.
-            datamodule: Says how images are read and normalised; its own cases are not touched.
-            input: An image or a folder of images.
-            output: Where masks, overlays and predictions.csv are written.
-            probabilities: Whether to write class probabilities too.
-            ckpt_path: The run's folder.
-        """
-        folder = trained(self.run_folder, ckpt_path)
-        build(model, datamodule, (), self.seed)
-        load_selected(folder, model)
-        return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
-
     def _score(
         self, model: FederatedModule, data: FederatedDataModule, ckpt_path: str | None, phase: Phase
     ) -> list[Evaluation]:
         """Scores the selected model of a run at the sites and, in "test", at the institution that took no part."""
         prepare(data)
         run = Run.reopen(self, model, data, ckpt_path)
-        run.open(self.executor)
-        try:
+        with self._at_work(run):
             context = self._context(run, max(run.server.round, 1))
             evaluations, failures = self._evaluate(run, context, phase)
             run.record(phase, "global", evaluations)
             if phase == "test" and data.held_out_site is not None:
                 evaluations += run.score_held_out(run.server.broadcast(context), data.held_out_site)
-        finally:
-            self.executor.close()
-        run.finish(failures)
+            if failures:
+                raise RoundFailedError("; ".join(str(failure) for failure in failures), failures)
         return evaluations

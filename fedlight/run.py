@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +22,7 @@ from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tracking import ConsoleTracker, Fanout, JsonlTracker, RunInfo
 from fedlight.unseen import score_unseen
-from fedlight.update import Broadcast, Evaluation, SiteFailure
+from fedlight.update import Broadcast, Evaluation
 
 if TYPE_CHECKING:
     from fedlight.federation import Federation
@@ -84,7 +85,7 @@ class Run:
         aggregator, plugins = prototypes(federation.aggregator, federation.plugins)
         build(module, data, plugins, federation.seed)
         server = Server(aggregator, plugins, state.parameters_of(module), state.buffers_of(module))
-        essential = [JsonlTracker(), *([ConsoleTracker()] if federation.console else [])]
+        watching = [ConsoleTracker()] if federation.console else []
         return cls(
             folder=folder,
             server=server,
@@ -92,7 +93,7 @@ class Run:
             make_client=ClientFactory(
                 module, data, prototypes(federation.aggregator, federation.plugins)[1], federation.local, folder.sites
             ),
-            tracker=Fanout(essential, federation.trackers),
+            tracker=Fanout([JsonlTracker()], [*watching, *copy.deepcopy(list(federation.trackers))]),
             info=_info(federation, data, folder, sum(value.numel() for value in server.params.values())),
         )
 
@@ -131,13 +132,12 @@ class Run:
             scored.append(evaluation)
         return scored
 
-    def finish(self, failures: Sequence[SiteFailure] = ()) -> None:
+    def finish(self) -> None:
         """Closes the record with a summary."""
         summary: dict[str, Any] = {
             "round": self.server.round,
             "selected_round": self.selection.best_round,
             "val_dice": mean_dice(self.evaluations) if self.evaluations else None,
-            "failures": [str(failure) for failure in failures],
         }
         artifacts = [self.folder.selected] if self.folder.selected.is_file() else []
         self.tracker.finish("finished", summary, artifacts)

@@ -73,7 +73,7 @@ def stop_after(federation: Federation, rounds: int) -> None:
 @pytest.mark.parametrize("done", [1, 3])
 @pytest.mark.parametrize("aggregator", [FedAvgM(momentum=0.5), Local()])
 def test_resumed_equals_uninterrupted(federate: Federate, tmp_path: Path, done: int, aggregator: Any) -> None:
-    settings = {**STATEFUL, "aggregator": aggregator, "plugins": [AdaIN(p=1.0)]}
+    settings = {**STATEFUL, "aggregator": aggregator, "plugins": [AdaIN(p=0.9, min_images=1)]}
     whole = federate(**settings, run_folder=str(tmp_path / "whole")).fit(small_task(), small_sites())
     first = federate(**settings, run_folder=str(tmp_path / "parts"))
     stop_after(first, done)
@@ -148,7 +148,7 @@ from tests.conftest import small_sites, small_task, fedavg
 from fedlight_algorithms.adain import AdaIN
 from fedlight.federation import Federation
 Federation(
-    fedavg(), [AdaIN(p=1.0)], rounds=6, local_steps=2, cohort=0.7, optimizer_state="keep", run_folder=sys.argv[1],
+    fedavg(), [AdaIN(p=0.9, min_images=1)], rounds=6, local_steps=2, cohort=0.7, optimizer_state="keep", run_folder=sys.argv[1],
     trainer={"accelerator": "cpu", "devices": 1}, console=False,
 ).fit(small_task(), small_sites(), ckpt_path="last")
 """
@@ -159,19 +159,31 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder)], env=environment)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", range(4))
-def test_killed_at_any_instant_it_ends_with_the_same_bits(tmp_path: Path, moment: int) -> None:
-    """SIGKILL lands at instants spread over the second to fifth round, whatever is being done then."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(whole).wait(120) == 0
-    process = start(killed)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert start(folder).wait(120) == 0
+    return folder
+
+
+def kill_after(folder: Path, rounds: int, delay: float) -> None:
+    """Starts or continues the run and kills it some time after a round became final."""
+    process = start(folder)
     deadline = time.monotonic() + 60
-    while not list((killed / "rounds").glob(f"0000{1 + moment}.safetensors")) and time.monotonic() < deadline:
+    while not list((folder / "rounds").glob(f"0000{rounds}.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.002)
-    time.sleep(0.013 * moment)
+    time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     assert process.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_at_any_instant_it_ends_with_the_same_bits(tmp_path: Path, whole: Path) -> None:
+    """SIGKILL lands in training, aggregation, evaluation or while a checkpoint is written, four times in one run."""
+    killed = tmp_path / "killed"
+    for rounds, delay in ((1, 0.0), (2, 0.011), (3, 0.029), (4, 0.053)):
+        kill_after(killed, rounds, delay)
     assert start(killed).wait(120) == 0
     assert final(killed) == final(whole)
     assert rows(killed) == rows(whole)
