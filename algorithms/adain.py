@@ -56,6 +56,8 @@ class AdaIN(StyleAugmentation):
         require_probability(self.p)
         if self.spread < 0:
             raise ValueError(f"spread must not be negative, got {self.spread}. 0 takes every site's mean style.")
+        if self.min_images < 1:
+            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
         if self.p == 1 and len(self.stages) > 1:
             raise ValueError(
                 "p must be below 1 with several stages, got 1: no image would be left to measure. Use 0.9."
@@ -131,4 +133,4 @@ class AdaIN(StyleAugmentation):
 
 def _summary(images: Tensor) -> Tensor:
     """Returns mean of mu, mean of sigma, deviation of mu and of sigma over images: (n, 2, C) to (4, C)."""
-    return torch.cat([images.mean(0), images.std(0, unbiased=False)])
+    return torch.cat([images.mean(0), images.std(0, unbiased=False)]).cpu()

@@ -59,6 +59,8 @@ class AmplitudeMix(StyleAugmentation):
         require_probability(self.p)
         if not 0 < self.window < 0.5:
             raise ValueError(f"window must be in (0, 0.5), got {self.window}. The default is 0.1.")
+        if self.min_images < 1:
+            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength must be in [0, 1], got {self.strength}. 1 mixes up to the other site's own.")
 
@@ -100,7 +102,7 @@ class AmplitudeMix(StyleAugmentation):
         total, self._sum, self._donors = self._sum, None, []
         if total is None or not self._images or len(self._cases) < self.min_images:
             return {}
-        return {"amplitude": (total / self._images).float()}
+        return {"amplitude": (total / self._images).float().cpu()}
 
     # --- on the server -----------------------------------------------------------------------------------------
 

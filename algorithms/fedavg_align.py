@@ -109,11 +109,12 @@ class MomentAlignment(Alignment):
 
     def on_round_end(self, module: LightningModule) -> Statistics:
         seen, self._seen, self._reference = self._seen, {}, {}
-        shared = {}
+        shared: dict[str, Tensor] = {}
         for stage, moments in seen.items():
             if moments:
                 counts, means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
-                shared[f"{stage}/mean"], shared[f"{stage}/variance"] = fuse_moments(counts, means, variances)
+                mean, variance = fuse_moments(counts, means, variances)
+                shared |= {f"{stage}/mean": mean.cpu(), f"{stage}/variance": variance.cpu()}
         return shared
 
     # --- on the server -----------------------------------------------------------------------------------------

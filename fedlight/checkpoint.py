@@ -113,7 +113,7 @@ class RunFolder:
             FileNotFoundError: If no run was started here.
         """
         if not self.exists():
-            raise FileNotFoundError(f"{self.path} is not a run folder: it has no config.yaml. Name the folder of a run.")
+            raise FileNotFoundError(f"{self.path} is not a run folder: it has no config.yaml. Name a run.")
         return yaml.safe_load((self.path / "config.yaml").read_text()) or {}
 
     @contextmanager
@@ -127,7 +127,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise BlockingIOError(f"{self.path} is in use by another process. Wait for it or name another.") from error
+                raise BlockingIOError(
+                    f"{self.path} is in use by another process. Wait for it or name another."
+                ) from error
             yield
 
     def commit(self, round: int, server: Mapping[str, Any]) -> None:

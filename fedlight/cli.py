@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -161,7 +162,7 @@ def _files_to_load(arguments: Sequence[str]) -> list[str]:
     files: list[str] = []
     arguments = [part for argument in arguments for part in _split_option(argument, "--load")]
     arguments = [part for argument in arguments for part in _split_option(argument, "--config")]
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in itertools.pairwise(arguments):
         if option in ("-c", "--config"):
             files += _read_config(Path(value)).get("load") or []
         elif option in ("--load", "--load+"):

@@ -46,7 +46,8 @@ def _listing() -> Table:
 def data(arguments: Sequence[str]) -> int:
     """Looks at a folder of sites before any training; exit code 2 if it cannot be trained on."""
     from fedlight.data import FolderSites
-    from fedlight.data.check import check, contact_sheet, render
+    from fedlight.data.check import check, render
+    from fedlight.data.contact_sheet import contact_sheet
 
     parser = _Arguments(prog="fedlight data", description="Look at data before any training.")
     parser.add_argument("command", choices=["check"])
@@ -58,10 +59,13 @@ def data(arguments: Sequence[str]) -> int:
     parser.add_argument("--mask_threshold", type=int, help="binary masks: values from here on are foreground")
     parser.add_argument("--group", help="regular expression whose match is the patient")
     parser.add_argument("--splits", help="a splits.csv")
-    parser.add_argument("--output", type=Path, default=Path("contact_sheet.png"), help="where to draw the contact sheet")
+    parser.add_argument(
+        "--output", type=Path, default=Path("contact_sheet.png"), help="where to draw the contact sheet"
+    )
     chosen = parser.parse_args(arguments)
     module = FolderSites(
         root=chosen.root,
+        image_size=256,  # reading needs a grid; sizes are those of the files
         held_out=chosen.held_out,
         classes=chosen.classes,
         channels=chosen.channels,
@@ -72,11 +76,10 @@ def data(arguments: Sequence[str]) -> int:
     )
     report = check(module)
     Console().print(render(report))
-    if report.errors:
-        return 2
-    contact_sheet(module, chosen.output)
-    Console().print(f"Contact sheet: {chosen.output}", highlight=False)
-    return 0
+    if report.sites:
+        contact_sheet(module, chosen.output)
+        Console().print(f"Contact sheet: {chosen.output}", highlight=False)
+    return 0 if report.passed else 2
 
 
 def _mask_values(text: str) -> dict[int, int]:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from fedlight.client import BufferPolicy, LocalTraining
 from fedlight.checkpoint import RunFolder
+from fedlight.client import BufferPolicy, LocalTraining
 from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
@@ -129,6 +129,30 @@ class Federation:
     ) -> list[Evaluation]:
         """Scores a run's selected model on the sites' test cases and on the institution that took no part."""
         return self._score(model, datamodule, ckpt_path, "test")
+
+    def predict(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        input: str,
+        output: str,
+        probabilities: bool = False,
+        ckpt_path: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Segments an image or a folder of images with a run's selected model; needs no data but those images.
+
+        Args:
+            model: The task.
+            datamodule: Says how images are read and normalised; its own cases are not touched.
+            input: An image or a folder of images.
+            output: Folder for masks, overlays and predictions.csv.
+            probabilities: Whether to write class probabilities too.
+            ckpt_path: The run's folder.
+        """
+        folder = trained(self.run_folder, ckpt_path)
+        build(model, datamodule, (), self.seed)
+        load_selected(folder, model)
+        return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
 
     # --- one round ---------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[
         ConfigError: If the task cannot be built or a plugin names a stage that the network does not have.
     """
     try:
-        module.bind(data.labels, data.resized)
+        module.bind(data.format)
         with seeded(seed, "initial weights"):
             module.configure_model()
         stages = module.stages()
@@ -96,7 +96,9 @@ def check_rounds(
     if steps is not None and steps < 1:
         raise ConfigError(f"local_steps must be at least 1, got {steps}. Leave it out to train whole epochs.")
     if not 0 < cohort <= 1:
-        hint = f" To run {cohort:g} of {num_sites} sites, use {cohort / num_sites:.3g}." if 1 < cohort < num_sites else ""
+        hint = (
+            f" To run {cohort:g} of {num_sites} sites, use {cohort / num_sites:.3g}." if 1 < cohort < num_sites else ""
+        )
         raise ConfigError(f"cohort must be in (0, 1], got {cohort:g}.{hint or ' Use 1 for all sites.'}")
     size = cohort_size(cohort, num_sites)
     if not 1 <= min_sites <= size:

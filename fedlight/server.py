@@ -37,9 +37,7 @@ class Server:
         buffers: The initial running statistics.
     """
 
-    def __init__(
-        self, aggregator: Aggregator, plugins: Sequence[ClientPlugin], params: State, buffers: State
-    ) -> None:
+    def __init__(self, aggregator: Aggregator, plugins: Sequence[ClientPlugin], params: State, buffers: State) -> None:
         self.aggregator = aggregator
         self.plugins = tuple(plugins)
         self.params = params
@@ -58,7 +56,7 @@ class Server:
         return Broadcast(context, self.public, self.buffers, self.shared)
 
     def collect(
-        self, context: RoundContext, replies: Iterable[tuple[str, Update | SiteFailure]], min_sites: int
+        self, context: RoundContext, replies: Iterable[tuple[str, object]], min_sites: int
     ) -> tuple[list[SiteRound], list[SiteFailure]]:
         """Takes the replies of a round one at a time and moves the global model.
 
@@ -78,13 +76,13 @@ class Server:
         bytes_down = self.broadcast(context).num_bytes
         buffers = self._begin(context)
         for site, reply in replies:
-            failure = reply if isinstance(reply, SiteFailure) else self._refusal(context, site, reply)
-            if failure is not None:
-                failures.append(failure)
-                continue
-            assert isinstance(reply, Update)
-            self._add(context, reply, buffers)
-            accepted.append(SiteRound(site, reply.num_samples, reply.metrics, bytes_down, reply.num_bytes))
+            if not isinstance(reply, Update):
+                failures.append(_failure(context, site, reply))
+            elif (refused := self._refusal(context, site, reply)) is not None:
+                failures.append(refused)
+            else:
+                self._add(context, reply, buffers)
+                accepted.append(SiteRound(site, reply.num_samples, reply.metrics, bytes_down, reply.num_bytes))
         if len(accepted) < min_sites:
             raise RoundFailedError(_too_few(context, len(accepted), min_sites, failures), failures)
         self._finish(context, buffers)
@@ -160,8 +158,13 @@ class Server:
         return None
 
 
+def _failure(context: RoundContext, site: str, reply: object) -> SiteFailure:
+    if isinstance(reply, SiteFailure):
+        return reply
+    return SiteFailure(site, context.round, "fit", "refused", f"expected an update, got {type(reply).__name__}")
+
+
 def _too_few(context: RoundContext, usable: int, needed: int, failures: Sequence[SiteFailure]) -> str:
     reasons = "; ".join(f"{failure.site}: {failure.reason}" for failure in failures)
-    return (
-        f"round {context.round} has {usable} usable update{'s' * (usable != 1)} but needs {needed} (min_sites); {reasons}"
-    )
+    updates = f"{usable} usable update{'s' * (usable != 1)}"
+    return f"round {context.round} has {updates} but needs {needed} (min_sites); {reasons}"

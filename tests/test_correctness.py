@@ -17,8 +17,8 @@ from fedlight import state
 from fedlight.batch import Batch
 from fedlight.checkpoint import RunFolder
 from fedlight.client import QUIET, Client, LocalTraining
+from fedlight.data_format import DataFormat
 from fedlight.federation import Federation
-from fedlight.labels import Labels
 from fedlight.quiet import quiet_lightning
 from fedlight.randomness import derive, seeded
 from fedlight.server import Server
@@ -42,7 +42,7 @@ def plain_lightning(rounds: int, keep: bool) -> State:
     """Trains the one site "site1" with nothing but a Trainer, with the batches that the rounds see."""
     data, task = small_sites(num_sites=1, held_out=None), small_task()
     with seeded(0, "initial weights"):
-        task.bind(data.labels, data.resized)
+        task.bind(data.format)
         task.configure_model()
     optimizer_state: Any = None
     for number in range(1, rounds + 1):
@@ -69,12 +69,16 @@ class Linear(FederatedModule):
     def __init__(self) -> None:
         super().__init__(lambda parameters: torch.optim.SGD(parameters, lr=0.01))
 
-    def bind(self, labels: Labels, resized: bool) -> None:
-        self.channels = labels.channels
+    def bind(self, data: DataFormat) -> None:
+        self.channels = data.channels
 
     def configure_model(self) -> None:
         if "network" not in self._modules:  # a Trainer calls this again
             self.network = nn.Conv2d(self.channels, 1, 1).double()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("background", "foreground")
 
     def stages(self) -> dict[str, str]:
         return {"input": ""}
@@ -108,7 +112,7 @@ def test_full_batch_sgd_steps_of_sites_of_different_size_are_centralised_trainin
     difference = state.zip_map(torch.sub, trained(apart), trained(together))
     assert max(float(value.abs().max()) for value in difference.values()) < 1e-6
     start = Linear()
-    start.bind(Labels(("background", "x"), 3), False)
+    start.bind(DataFormat(("background", "x"), 3))
     with seeded(0, "initial weights"):
         start.configure_model()
     moved = state.zip_map(torch.sub, trained(apart), state.parameters_of(start))
@@ -160,7 +164,9 @@ def test_a_run_repeats_bit_for_bit(federate: Federate, tmp_path: Path) -> None:
 
 def test_another_seed_is_another_run(federate: Federate, tmp_path: Path) -> None:
     digests = {
-        state.digest(trained(federate(seed=seed, run_folder=str(tmp_path / str(seed))).fit(small_task(), small_sites())))
+        state.digest(
+            trained(federate(seed=seed, run_folder=str(tmp_path / str(seed))).fit(small_task(), small_sites()))
+        )
         for seed in (0, 1)
     }
     assert len(digests) == 2
@@ -209,12 +215,12 @@ def test_the_held_out_labels_change_nothing_before_test(federate: Federate, tmp_
 
 def test_client_does_not_modify_the_broadcast() -> None:
     data, task = small_sites(), small_task()
-    task.bind(data.labels, data.resized)
+    task.bind(data.format)
     task.configure_model()
     params = state.parameters_of(task)
     before = state.digest(params)
     samples = {site: data.num_samples(site) for site in data.sites}
-    about = RoundContext(1, 1, 0, data.sites, data.sites, samples, {site: 1.0 for site in data.sites})
+    about = RoundContext(1, 1, 0, data.sites, data.sites, samples, dict.fromkeys(data.sites, 1.0))
     client = Client("site1", task, data, (), LocalTraining(steps=1, trainer={"accelerator": "cpu"}))
     update = client.fit(Broadcast(about, params, {}))
     assert state.digest(params) == before

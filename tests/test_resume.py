@@ -109,7 +109,7 @@ def test_going_on_with_another_config_is_refused_by_name(federate: Federate) -> 
     config = {"federation": {"rounds": 3, "local_steps": 2}}
     federate(config=config).fit(small_task(), small_sites())
     changed = {"federation": {"rounds": 3, "local_steps": 4}}
-    with pytest.raises(ConfigError, match="federation.local_steps was 2, is 4"):
+    with pytest.raises(ConfigError, match=r"federation\.local_steps was 2, is 4"):
         federate(config=changed, local_steps=4).fit(small_task(), small_sites(), ckpt_path="last")
 
 
@@ -148,8 +148,8 @@ from tests.conftest import small_sites, small_task, fedavg
 from fedlight_algorithms.adain import AdaIN
 from fedlight.federation import Federation
 Federation(
-    fedavg(), [AdaIN(p=0.9, min_images=1)], rounds=6, local_steps=2, cohort=0.7, optimizer_state="keep", run_folder=sys.argv[1],
-    trainer={"accelerator": "cpu", "devices": 1}, console=False,
+    fedavg(), [AdaIN(p=0.9, min_images=1)], rounds=6, local_steps=2, cohort=0.7, optimizer_state="keep",
+    run_folder=sys.argv[1], trainer={"accelerator": "cpu", "devices": 1}, console=False,
 ).fit(small_task(), small_sites(), ckpt_path="last")
 """
 

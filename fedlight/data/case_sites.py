@@ -108,11 +108,6 @@ class CaseSites(FederatedDataModule):
             raise KeyError(f"{site} is not a client. {nearest(site, self.sites)}Known: {', '.join(self.sites)}.")
         return self._training() if self.pooled else (site,)
 
-    @property
-    def resized(self) -> bool:
-        """Whether evaluation images are resized to a grid."""
-        return self.preparation.grid is not None
-
     def num_samples(self, site: str) -> int:
         """The number of training cases of a client."""
         return len(self._train_cases(site))
@@ -132,9 +127,9 @@ class CaseSites(FederatedDataModule):
 
     def read(self, path: Path) -> Batch:
         """Returns one image that has no mask; its mask is 0, and all its pixels are valid. Needs no other data."""
-        entry = Entry(path.stem, path.stem, ImageSource(path, self.labels.channels))
+        entry = Entry(path.stem, path.stem, ImageSource(path, self.format.channels))
         try:
-            case = make_case("", entry, self.preparation, len(self.labels.classes))
+            case = make_case("", entry, self.preparation, len(self.format.classes))
         except CaseError as error:
             kind, detail = error.problems[0]
             raise DataError(f"{path}: {KINDS[kind].problem}: {detail}. {KINDS[kind].remedy}") from error
@@ -163,9 +158,9 @@ class CaseSites(FederatedDataModule):
             findings.error(_unknown("data.held_out", self.held_out, entries))
         stages = self.split({site: entries[site] for site in entries if site != self.held_out}, findings)
         pairs = [(site, entry) for site in entries for entry in entries[site]]
-        made = make_cases(pairs, self.preparation, len(self.labels.classes), findings)
+        made = make_cases(pairs, self.preparation, len(self.format.classes), findings)
         cases = _arrange(keep_within(made, self.cache_gb, findings), entries, stages, self.held_out)
-        check_content(cases, self.labels.classes, self.held_out, findings)
+        check_content(cases, self.format.classes, self.held_out, findings)
         return Survey(cases, findings.sentences())
 
     def _check_arguments(self, findings: Findings) -> None:

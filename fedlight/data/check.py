@@ -67,7 +67,7 @@ class Report:
 def check(data: CaseSites) -> Report:
     """Reads and checks all data without raising."""
     survey = data.survey()
-    rows = [_row(site, splits, data.labels.classes, data.held_out) for site, splits in survey.cases.items()]
+    rows = [_row(site, splits, data.format.classes, data.held_out) for site, splits in survey.cases.items()]
     return Report(rows, survey.findings)
 
 

@@ -34,7 +34,7 @@ def contact_sheet(data: CaseSites, path: Path, per_site: int = 6) -> None:
         per_site: Cases of a site at most.
     """
     rows = [_row(site, _spread(splits, per_site), per_site) for site, splits in data.survey().cases.items()]
-    sheet = np.concatenate([_legend(data.labels.classes, per_site * TILE), *rows])
+    sheet = np.concatenate([_legend(data.format.classes, per_site * TILE), *rows])
     Image.fromarray(sheet).save(path, "PNG")
 
 

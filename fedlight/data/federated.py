@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fedlight.batch import Batch
-from fedlight.labels import Labels
+from fedlight.data_format import DataFormat
 
 Stage = Literal["train", "val", "test"]
 
@@ -51,13 +51,8 @@ class FederatedDataModule(LightningDataModule):
 
     @property
     @abstractmethod
-    def labels(self) -> Labels:
-        """Classes and channels."""
-
-    @property
-    @abstractmethod
-    def resized(self) -> bool:
-        """Whether evaluation images are resized to a grid (else they are only padded)."""
+    def format(self) -> DataFormat:
+        """What images and masks are like; known without reading them."""
 
     @abstractmethod
     def num_samples(self, site: str) -> int:

@@ -15,7 +15,7 @@ from fedlight.data.site_folders import find_sites, match_files
 from fedlight.data.source import Entry
 from fedlight.data.splits import Fractions, Split, check_explicit, read_splits, split
 from fedlight.data.transforms import TransformConfig
-from fedlight.labels import Labels
+from fedlight.data_format import DataFormat
 
 
 class FolderSites(CaseSites):
@@ -91,9 +91,10 @@ class FolderSites(CaseSites):
         self.normalise: Normalise = normalise
 
     @property
-    def labels(self) -> Labels:
-        """Classes and channels."""
-        return Labels(tuple(self.classes), self.channels)
+    def format(self) -> DataFormat:
+        """What images and masks are like; known without reading them."""
+        patch = _pair(self.patch_size)
+        return DataFormat(tuple(self.classes), self.channels, resized=self.image_size is not None, patch_size=patch)
 
     @property
     def preparation(self) -> Preparation:

@@ -13,7 +13,7 @@ from fedlight.data.preparation import Normalise, Preparation
 from fedlight.data.source import Decoded, Entry, Source
 from fedlight.data.splits import Fractions, Split, split
 from fedlight.data.transforms import TransformConfig
-from fedlight.labels import Labels
+from fedlight.data_format import DataFormat
 from fedlight.randomness import generator
 
 
@@ -96,9 +96,9 @@ class SyntheticSites(CaseSites):
         self.seed = seed
 
     @property
-    def labels(self) -> Labels:
-        """Classes and channels."""
-        return Labels(CLASSES[self.anatomy], 3)
+    def format(self) -> DataFormat:
+        """What images and masks are like; known without reading them."""
+        return DataFormat(CLASSES[self.anatomy], 3)
 
     @property
     def preparation(self) -> Preparation:

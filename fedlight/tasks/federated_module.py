@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.hooks import RemovableHandle
 
 from fedlight.batch import Batch, Step, View
-from fedlight.labels import Labels
+from fedlight.data_format import DataFormat
 from fedlight.plugins import ClientPlugin
 from fedlight.state import State
 
@@ -37,6 +37,8 @@ class FederatedModule(LightningModule):
     """
 
     network: nn.Module
+    resized: bool = False
+    """Whether evaluation images are resized to a grid; set by ``bind``."""
 
     def __init__(self, optimizer: OptimizerFactory, scheduler: SchedulerFactory | None = None) -> None:
         super().__init__()
@@ -53,13 +55,14 @@ class FederatedModule(LightningModule):
 
     # --- what a task says --------------------------------------------------------------------------------------
 
+    @property
     @abstractmethod
-    def bind(self, labels: Labels, resized: bool) -> None:
-        """Takes classes and channels from the data, before the network is built.
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, background first."""
 
-        Args:
-            labels: What the masks mean.
-            resized: Whether evaluation images are resized to a grid (else they are only padded).
+    @abstractmethod
+    def bind(self, data: DataFormat) -> None:
+        """Takes classes, channels and sizes from the data, before the network is built.
 
         Raises:
             ValueError: If the task was configured for other classes or channels.

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.geometry import restore
+from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.overlay import draw_overlay
-from fedlight.tasks.segmentation import SegmentationTask
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 
 def predict_folder(
-    task: SegmentationTask,
+    task: FederatedModule,
     data: Reader,
     inputs: Sequence[Path],
     output: Path,
@@ -119,7 +119,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
 
 @contextmanager
-def _evaluating(task: SegmentationTask) -> Iterator[None]:
+def _evaluating(task: FederatedModule) -> Iterator[None]:
     """Runs a block in evaluation mode without gradients."""
     training = task.training
     task.eval()
@@ -146,7 +146,7 @@ def _table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Row], None]
         yield write
 
 
-def _predict_one(task: SegmentationTask, data: Reader, file: Path, name: str, output: Path, probabilities: bool) -> Row:
+def _predict_one(task: FederatedModule, data: Reader, file: Path, name: str, output: Path, probabilities: bool) -> Row:
     try:
         batch: Batch = move_data_to_device(data.read(file), task.device)
         chances = task.segment(batch)[0].cpu()  # (classes, height, width)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.optim import Adam
 
 from fedlight.batch import Batch
+from fedlight.data_format import DataFormat
 from fedlight.geometry import restore
-from fedlight.labels import Labels
 from fedlight.metrics import score_case
 from fedlight.tasks.factories import unwrapped
 from fedlight.tasks.federated_module import FederatedModule, OptimizerFactory, Row, SchedulerFactory
@@ -46,7 +46,8 @@ class SegmentationTask(FederatedModule):
             over images.
         optimizer: Makes the optimizer from the parameters; in a config, class_path and init_args of a torch class.
         scheduler: Makes a learning rate schedule from the optimizer; it counts global rounds.
-        window: Size (height, width) of the sliding window for images larger than it; whole images if left out.
+        window: Size (height, width) of the sliding window for images larger than it; that of the training patches if
+            left out, and whole images where whole images are trained (GroupNorm sees what it was trained on).
         overlap: Share of a window that neighbouring windows have in common.
         window_batch: Windows that go through the network at once.
         channels_last: Whether images are laid out channels last for the network, which is faster on most machines;
@@ -108,23 +109,24 @@ class SegmentationTask(FederatedModule):
         """Channels of an image; 3 until data or arguments say otherwise."""
         return self._in_channels or 3
 
-    def bind(self, labels: Labels, resized: bool) -> None:
-        """Takes classes and channels from the data, before the network is built.
+    def bind(self, data: DataFormat) -> None:
+        """Takes classes, channels and sizes from the data, before the network is built.
 
         Raises:
             ValueError: If the task was configured for other classes or channels.
         """
-        if self._classes is not None and len(self._classes) != len(labels.classes):
+        if self._classes is not None and len(self._classes) != len(data.classes):
             raise ValueError(
-                f"model.classes must be those of the data, {', '.join(labels.classes)}, got "
+                f"model.classes must be those of the data, {', '.join(data.classes)}, got "
                 f"{', '.join(self._classes)}. Leave model.classes out."
             )
-        if self._in_channels not in (None, labels.channels):
+        if self._in_channels not in (None, data.channels):
             raise ValueError(
-                f"model.in_channels must be that of the data, {labels.channels}, got {self._in_channels}. "
+                f"model.in_channels must be that of the data, {data.channels}, got {self._in_channels}. "
                 "Leave model.in_channels out."
             )
-        self._classes, self._in_channels, self.resized = labels.classes, labels.channels, resized
+        self._classes, self._in_channels, self.resized = data.classes, data.channels, data.resized
+        self.window = self.window or data.patch_size
 
     # --- the network -------------------------------------------------------------------------------------------
 

@@ -136,7 +136,7 @@ def test_one_site_alone_is_fedavg() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"p": 2.0}, {"spread": -1.0}, {"p": 1.0, "stages": ["input", "encoder1"]}], ids=str
+    "arguments", [{"p": 2.0}, {"min_images": 0}, {"spread": -1.0}, {"p": 1.0, "stages": ["input", "encoder1"]}], ids=str
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} must"):

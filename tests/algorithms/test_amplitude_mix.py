@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -165,7 +166,9 @@ def test_the_bank_holds_half_a_window_of_every_site() -> None:
     assert num_bytes(dict(shared)) == 3 * 72
 
 
-@pytest.mark.parametrize("arguments", [{"p": 2.0}, {"window": 0.5}, {"window": 0.0}, {"strength": 1.5}], ids=str)
-def test_impossible_arguments_are_refused(arguments: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [{"p": 2.0}, {"min_images": 0}, {"window": 0.5}, {"window": 0.0}, {"strength": 1.5}], ids=str
+)
+def test_impossible_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be"):
         AmplitudeMix(**arguments).validate()

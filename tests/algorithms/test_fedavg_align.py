@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from fedlight_algorithms import FedAvgAlign, MomentAlignment
@@ -92,6 +94,6 @@ def test_both_halves_are_one_name_and_share_two_vectors_a_stage() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"weight": -1.0}, {"ramp": 1.5}])
-def test_impossible_arguments_are_refused(arguments: dict[str, float]) -> None:
+def test_impossible_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         FedAvgAlign(**arguments).validate()

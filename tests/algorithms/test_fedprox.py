@@ -37,7 +37,7 @@ def test_pull_is_half_mu_times_the_squared_distance() -> None:
         module.own.add_(7.0)
     pull = plugin.penalty(STEP)
     assert pull is not None
-    pull.backward()
+    torch.autograd.backward(pull)
     assert pull.item() == 1.25
     assert module.shared.grad is not None
     assert module.shared.grad.tolist() == [0.5, 1.0]
@@ -48,7 +48,7 @@ def test_pull_and_its_gradient_are_zero_at_the_start() -> None:
     module = Two()
     pull = begun(FedProx(mu=0.5), module).penalty(STEP)
     assert pull is not None
-    pull.backward()
+    torch.autograd.backward(pull)
     assert pull.item() == 0
     assert module.shared.grad is not None
     assert module.shared.grad.tolist() == [0, 0]
@@ -73,3 +73,15 @@ def test_pull_is_of_this_round_only() -> None:
 def test_negative_mu_is_refused() -> None:
     with pytest.raises(ValueError, match="mu must not be negative, got -1"):
         FedProx(mu=-1).validate()
+
+
+def test_memory_format_of_the_network_does_not_matter() -> None:
+    """A weight of three ones moved by 2: 1 / 2 * 3 * 4 = 6, also when its channels come last in memory."""
+    module = Two()
+    module.shared = nn.Parameter(torch.ones(1, 3, 1, 1).to(memory_format=torch.channels_last))
+    plugin = begun(FedProx(mu=1.0), module)
+    with torch.no_grad():
+        module.shared.add_(2.0)
+    pull = plugin.penalty(STEP)
+    assert pull is not None
+    assert pull.item() == 6

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from fedlight.batch import Batch
 from fedlight.client import Client, LocalTraining
 from fedlight.data.federated import FederatedDataModule, Stage
+from fedlight.data_format import DataFormat
 from fedlight.plugins import Aggregator, ClientPlugin, discovery
 from fedlight.preparation import prototypes
 from fedlight.randomness import generator, seeded
@@ -52,7 +53,11 @@ class TinyTask(FederatedModule):
         if not hasattr(self, "network"):
             self.network = TinyNetwork()
 
-    def bind(self, labels: Any, resized: bool) -> None: ...
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("background", "square")
+
+    def bind(self, data: DataFormat) -> None: ...
 
     def checkpoint(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -97,12 +102,8 @@ class TinySites(FederatedDataModule):
         return (site,)
 
     @property
-    def labels(self) -> Any:
-        raise NotImplementedError
-
-    @property
-    def resized(self) -> bool:
-        return False
+    def format(self) -> DataFormat:
+        return DataFormat(("background", "square"), 3)
 
     def num_samples(self, site: str) -> int:
         return self.cases + ord(site[0]) % 3

@@ -161,7 +161,7 @@ def test_foreground_patches_have_foreground(make_site: MakeSite) -> None:
 def test_evaluation_masks_stay_on_the_grid_of_the_file(make_site: MakeSite) -> None:
     data = FolderSites(str(make_site("a", height=20, width=10)), image_size=32)
     batch = next(iter(data.loader("a", "val")))
-    assert data.resized
+    assert data.format.resized
     assert batch["image"].shape[-2:] == (32, 32)
     assert batch["mask"].shape[-2:] == batch["valid"].shape[-2:] == (20, 10)
     assert batch["size"].tolist() == [[20, 10]] * len(batch["case"])
@@ -170,7 +170,7 @@ def test_evaluation_masks_stay_on_the_grid_of_the_file(make_site: MakeSite) -> N
 
 def test_evaluation_in_patches_is_on_whole_images(two_sites: Path) -> None:
     data = patches(two_sites)
-    assert not data.resized
+    assert not data.format.resized
     assert next(iter(data.loader("a", "val")))["image"].shape[-2:] == (16, 16)
 
 
@@ -220,7 +220,7 @@ def test_classes_come_from_mask_values(make_site: MakeSite) -> None:
     data = FolderSites(str(root), image_size=16, classes=classes, mask_values=values)
     mask = next(iter(data.loader("a", "val")))["mask"][0]
     assert mask[:, 0].tolist() == [1] * 4 + [2] * 4 + [0] * 8
-    assert data.labels.classes == ("background", "disc", "cup")
+    assert data.format.classes == ("background", "disc", "cup")
 
 
 def test_a_class_may_be_missing_at_a_site(two_sites: Path) -> None:

@@ -23,7 +23,7 @@ def test_every_anatomy_shows_every_class(anatomy: Anatomy, size: int) -> None:
     data.prepare()
     assert data.survey().findings == ()
     assert next(iter(data.train_loader("site1", seed=0)))["image"].shape[-2:] == (size, size)
-    assert data.labels.classes == CLASSES[anatomy]
+    assert data.format.classes == CLASSES[anatomy]
 
 
 def test_one_seed_gives_one_federation() -> None:

@@ -1,0 +1,90 @@
+"""Every YAML of an algorithm composes with others and says the defaults."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+
+from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins.discovery import discover, find, registered
+from tests.contracts.harness import TinySites
+
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "algorithms"
+FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+HALVES = {"AllPrivate", "MomentAlignment"}
+"""Come with their aggregators."""
+
+BASE = """
+data: {class_path: tests.contracts.harness.TinySites}
+federation: {aggregator: FedAvg, plugins: [{class_path: MixStyle, init_args: {alpha: 0.3}}]}
+"""
+
+
+class Sites(TinySites):
+    def __init__(self, cases: int = 6, pooled: bool = False) -> None:
+        super().__init__(cases=cases)
+        self.pooled = pooled
+
+
+def composed(tmp_path: Path, *files: Path) -> Any:
+    discover()
+    base = tmp_path / "base.yaml"
+    base.write_text(BASE.replace("tests.contracts.harness.TinySites", "Sites"))
+    parser = ArgumentParser()
+    parser.add_argument("-c", "--config", action="config")
+    parser.add_subclass_arguments(TinySites, "data", instantiate=True)
+    parser.add_argument("--federation.aggregator", type=Aggregator)
+    parser.add_argument("--federation.plugins", type=list[ClientPlugin])
+    arguments = [part for file in (base, *files) for part in ("-c", str(file))]
+    return parser.instantiate(parser.parse_args(arguments))
+
+
+def mentioned(setting: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Returns class names and arguments of a config, at whatever depth."""
+    if isinstance(setting, list):
+        return [found for part in setting for found in mentioned(part)]
+    if not isinstance(setting, dict):
+        return []
+    own = [(setting["class_path"], setting.get("init_args", {}))] if "class_path" in setting else []
+    return own + [found for part in setting.values() for found in mentioned(part)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_config_composes_with_a_base(name: str, tmp_path: Path) -> None:
+    """Aggregators replace, client plugins are put behind those of the base."""
+    built = composed(tmp_path, FILES[name])
+    setting = yaml.safe_load(FILES[name].read_text())
+    plugins = [type(plugin).__name__ for plugin in built.federation.plugins]
+    added = [part["class_path"] for part in setting.get("federation", {}).get("plugins+", [])]
+    assert plugins == ["MixStyle", *added]
+    assert built.federation.plugins[0].alpha == 0.3
+    assert built.data.pooled == (name == "pooled")
+    aggregator = setting.get("federation", {}).get("aggregator", "FedAvg")
+    expected = aggregator["class_path"] if isinstance(aggregator, dict) else aggregator
+    assert type(built.federation.aggregator).__name__ == expected
+
+
+def test_all_configs_compose_in_a_row(tmp_path: Path) -> None:
+    names = ("adain", "amplitude_mix", "fedprox", "fedavgm")
+    built = composed(tmp_path, *(FILES[name] for name in names)).federation
+    assert [type(plugin).__name__ for plugin in built.plugins] == ["MixStyle", "AdaIN", "AmplitudeMix", "FedProx"]
+    assert type(built.aggregator).__name__ == "FedAvgM"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_config_shows_every_argument_with_its_default(name: str) -> None:
+    for class_name, arguments in mentioned(yaml.safe_load(FILES[name].read_text())):
+        parameters = inspect.signature(find(class_name).cls).parameters.values()
+        defaults = {p.name: list(p.default) if isinstance(p.default, tuple) else p.default for p in parameters}
+        defaults.pop("eps", None)
+        assert arguments == defaults
+
+
+def test_every_algorithm_has_a_config() -> None:
+    texts = "".join(path.read_text() for path in FILES.values())
+    assert [p.name for p in registered() if p.origin == "fedlight" and p.name not in texts] == sorted(HALVES)[::-1]
