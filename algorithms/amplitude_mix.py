@@ -25,6 +25,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from fedlight.data_format import DataFormat
 from fedlight.plugins import Batch, StyleAugmentation
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.style import require_probability
@@ -63,6 +64,10 @@ class AmplitudeMix(StyleAugmentation):
             raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength must be in [0, 1], got {self.strength}. 1 mixes up to the other site's own.")
+
+    def check(self, data: DataFormat) -> None:
+        if self.p and self.strength:
+            half_width(self.window, *data.train_size)
 
     # --- at the site -------------------------------------------------------------------------------------------
 

@@ -14,12 +14,15 @@ from typing import Any, NoReturn
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from fedlight import commands
 from fedlight.checkpoint import RunFolder
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters
+from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.discovery import discover, registered
 from fedlight.preparation import ConfigError
 from fedlight.server import RoundFailedError
@@ -38,12 +41,28 @@ _TRAINER = {"accelerator": "auto", "devices": 1}
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors are one sentence for a person."""
+    """A parser whose errors are one sentence for a person, and that takes no abbreviations."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises ``ConfigError`` with what the user can do."""
-        known = [info.cls for info in registered()] + [FolderSites, SyntheticSites, SegmentationTask, WandbTracker]
-        raise ConfigError(explain(str(ex or message), _settings(self), parameters(known))) from ex
+        raise ConfigError(explain(str(ex or message), _settings(self), _classes())) from ex
+
+
+def _classes() -> dict[str, dict[str, list[str]]]:
+    """Classes that a config may name, with their parameters, by the setting that names them."""
+    plugins = registered()
+    return {
+        "aggregator": parameters(info.cls for info in plugins if issubclass(info.cls, Aggregator)),
+        "plugins": parameters(info.cls for info in plugins if issubclass(info.cls, ClientPlugin)),
+        "trackers": parameters([WandbTracker]),
+        "data": parameters([FolderSites, SyntheticSites]),
+        "model": parameters([SegmentationTask]),
+        "optimizer": parameters(Optimizer.__subclasses__()),
+        "scheduler": parameters(LRScheduler.__subclasses__()),
+    }
 
 
 def _settings(parser: LightningArgumentParser) -> list[str]:
@@ -54,6 +73,8 @@ def _settings(parser: LightningArgumentParser) -> list[str]:
 
 class FederatedCLI(LightningCLI):
     """``fedlight fit | validate | test | predict``: a task, data and a federation from configs that compose."""
+
+    exit_code = 0
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
@@ -91,6 +112,15 @@ class FederatedCLI(LightningCLI):
             }
         )
 
+    def predict(self, **arguments: Any) -> None:
+        """Segments images and remembers whether all could be read."""
+        federation: Any = self.trainer
+        rows = federation.predict(**arguments)
+        failed = sum(row["status"] != "ok" for row in rows)
+        done = f"{len(rows) - failed} of {len(rows)} images segmented into {arguments['output']}"
+        sys.stdout.write(f"{done}; predictions.csv names every one\n")
+        self.exit_code = 1 if failed else 0
+
     def instantiate_trainer(self, **kwargs: Any) -> Federation:  # type: ignore[override]
         """Builds the federation; every client makes its own Trainer from the same arguments."""
         trainer = {**_TRAINER, **{k: v for k, v in self._get(self.config_init, "trainer").items() if v is not None}}
@@ -116,15 +146,24 @@ def run(arguments: Sequence[str]) -> int:
             return commands.COMMANDS[arguments[0]](list(arguments[1:]))
         _known(arguments[0])
         arguments = _with_run(arguments)
-        discover(_files_to_load(arguments))
-        FederatedCLI(arguments)
-    except (ConfigError, ValueError) as error:
+        _discover(_files_to_load(arguments))
+        return FederatedCLI(["--load+" if argument == "--load" else argument for argument in arguments]).exit_code
+    except ConfigError as error:
         return _say(error, 2)
-    except (RoundFailedError, OSError) as error:
+    except RoundFailedError as error:
         return _say(error, 1)
+    except OSError as error:
+        about = f" ({error.filename})" if error.filename else ""
+        return _say(f"{error.strerror or error}{about}; what was done is kept: go on with --ckpt_path last", 1)
     except KeyboardInterrupt:
         return _say("interrupted; what was done is kept: go on with --ckpt_path last", 130)
-    return 0
+
+
+def _discover(files: Sequence[str]) -> None:
+    try:
+        discover(files)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 COMMANDS = tuple(FederatedCLI.subcommands())

@@ -16,10 +16,10 @@ from fedlight.buffers import recalibrate
 from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.metrics import summarise
 from fedlight.plugins import ClientPlugin
-from fedlight.quiet import quiet_lightning
 from fedlight.randomness import derive, generator, seeded
 from fedlight.state import State
 from fedlight.tasks.federated_module import FederatedModule
+from fedlight.trainer import make_trainer, quiet_lightning
 from fedlight.update import Broadcast, Evaluation, Update
 
 BufferPolicy = Literal["average", "local", "recalibrate"]
@@ -210,26 +210,11 @@ class Client:
         """The client's own Trainer, built once; epochs and steps stay monotonic over rounds."""
         if self._trainer is None:
             self._report = _Report(self.site, self.progress)
-            arguments = copy.deepcopy(dict(self.local.trainer))
-            callbacks = arguments.pop("callbacks", None) or []
-            callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-            with quiet_lightning():
-                self._trainer = Trainer(**{**QUIET, **arguments}, callbacks=[*callbacks, *self.plugins, self._report])
+            self._trainer = make_trainer(self.local.trainer, [*self.plugins, self._report])
             done = self._trainer.fit_loop.epoch_progress.current
-            done.ready = done.started = done.processed = done.completed = self._epochs
+            done.ready = done.completed = self._epochs
+            done.started = done.processed = self._epochs  # type: ignore[attr-defined]
         return self._trainer
-
-
-QUIET: Mapping[str, Any] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "limit_val_batches": 1.0,
-    "log_every_n_steps": 1,
-}
-"""A client's Trainer writes and prints nothing: the federation does."""
 
 
 class _Report(Callback):

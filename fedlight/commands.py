@@ -27,11 +27,14 @@ def plugins(arguments: Sequence[str]) -> int:
     parser.add_argument("name", nargs="?", help="a plugin to explain")
     parser.add_argument("--load", action="append", default=[], metavar="FILE", help="a file with plugins of your own")
     chosen = parser.parse_args(arguments)
-    discover(chosen.load)
-    if chosen.name is None:
+    try:
+        discover(chosen.load)
+        info = None if chosen.name is None else find(chosen.name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if info is None:
         Console().print(_listing())
         return 0
-    info = find(chosen.name)
     Console().print(f"{info.name} ({info.kind}, from {info.origin})\n\n{info.card}", markup=False, highlight=False)
     return 0
 

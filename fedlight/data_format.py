@@ -13,10 +13,12 @@ class DataFormat:
         classes: Names of the classes, background first; ("background", "vessel") is a binary task.
         channels: Channels of an image.
         resized: Whether evaluation images are resized to a grid (else they are only padded).
-        patch_size: (height, width) of the training patches; None where whole images are trained.
+        train_size: (height, width) of the images of a training batch.
+        patches: Whether training images are patches of larger ones.
     """
 
     classes: tuple[str, ...]
     channels: int
+    train_size: tuple[int, int]
     resized: bool = False
-    patch_size: tuple[int, int] | None = None
+    patches: bool = False

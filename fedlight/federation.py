@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
 from fedlight.plugins import Aggregator, ClientPlugin
-from fedlight.preparation import build, check_rounds, cohort_size, prepare
+from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, cohort_size, prepare
 from fedlight.randomness import generator
 from fedlight.run import Run, load_selected, trained
 from fedlight.server import RoundFailedError
@@ -116,6 +117,7 @@ class Federation:
                 if run.selection.exhausted:
                     break
                 self._round(run, number)
+            run.show()
         return run.folder
 
     def validate(
@@ -152,7 +154,10 @@ class Federation:
         folder = trained(self.run_folder, ckpt_path)
         build(model, datamodule, (), self.seed)
         load_selected(folder, model)
-        return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
+        try:
+            return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
+        except ValueError as error:  # no image among the inputs
+            raise ConfigError(str(error)) from error
 
     # --- one round ---------------------------------------------------------------------------------------------------
 
@@ -170,7 +175,7 @@ class Federation:
         trained = time.perf_counter()
         due = number % self.evaluate_every == 0 or number == self.rounds
         evaluations, silent = self._evaluate(run, context, "val") if due else ([], [])
-        run.evaluations |= {evaluation.site: evaluation for evaluation in evaluations}
+        run.evaluations |= {evaluation.site: replace(evaluation, cases=()) for evaluation in evaluations}
         selected = bool(evaluations) and run.selection.update(number, run.evaluations)
         ended = time.perf_counter()
         seconds = {"fit": trained - begun, "evaluate": ended - trained, "round": ended - begun}
@@ -199,7 +204,7 @@ class Federation:
             cohort=self._cohort(run.sites, number),
             num_samples=samples,
             weights={site: float(samples[site] if self.weighting == "samples" else 1) for site in run.sites},
-            evaluations=run.evaluations,
+            evaluations=dict(run.evaluations),
         )
 
     def _cohort(self, sites: tuple[str, ...], number: int) -> tuple[str, ...]:
@@ -234,6 +239,7 @@ class Federation:
             self.min_sites,
             len(data.sites),
         )
+        check_trainer(self.local.trainer)
         return Run.start(self, model, data, ckpt_path)
 
     @contextmanager

@@ -7,20 +7,44 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+Classes = Mapping[str, Sequence[str]]
+"""Names of classes, with the names of their constructors' parameters."""
+
+DECIDED_BY_FEDERATION = {
+    "max_epochs": "set federation.local_epochs",
+    "min_epochs": "set federation.local_epochs",
+    "max_steps": "set federation.local_steps",
+    "min_steps": "set federation.local_steps",
+    "logger": "add to federation.trackers, for instance WandbTracker",
+    "devices": "a client trains on one device; choose its kind with trainer.accelerator",
+    "num_nodes": "a client trains on one device; choose its kind with trainer.accelerator",
+    "default_root_dir": "set federation.run_folder",
+    "enable_checkpointing": "the run folder has the checkpoints",
+    "enable_progress_bar": "the federation reports progress",
+    "check_val_every_n_epoch": "set federation.evaluate_every",
+    "val_check_interval": "set federation.evaluate_every",
+}
+"""Trainer arguments that a client must not choose for itself, and where the choice is made."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Offers the known names that are most like a name, or all of them where none is.
+    """Offers the known names that are most like a name, or all of them where none is and they are few.
 
     >>> nearest("FedAvgN", ["FedAvg", "FedAvgM", "FedProx"])
     'Did you mean FedAvg or FedAvgM?'
+    >>> nearest("rounds", ["federation.rounds", "data.root"])
+    'Did you mean federation.rounds?'
     >>> nearest("x", ["FedAvg", "FedProx"])
     'Known are FedAvg, FedProx.'
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    last = {candidate.rpartition(".")[2]: candidate for candidate in reversed(names)}
+    close = difflib.get_close_matches(name, names, n=2, cutoff=0.75) or [
+        last[part] for part in difflib.get_close_matches(name.rpartition(".")[2], last, n=2, cutoff=0.6)
+    ]
     if close:
         return f"Did you mean {' or '.join(close)}?"
-    return f"Known are {', '.join(names)}." if names else "Nothing is known there."
+    return f"Known are {', '.join(names)}." if 0 < len(names) <= 20 else "See fedlight fit --help."
 
 
 def parameters(classes: Iterable[type]) -> dict[str, list[str]]:
@@ -28,36 +52,58 @@ def parameters(classes: Iterable[type]) -> dict[str, list[str]]:
     return {cls.__name__: [name for name in inspect.signature(cls).parameters if name != "self"] for cls in classes}
 
 
-def explain(message: str, settings: Sequence[str], classes: Mapping[str, Sequence[str]]) -> str:
+def explain(message: str, settings: Sequence[str], classes: Mapping[str, Classes]) -> str:
     """Says in one sentence what a config or a command line got wrong.
+
+    A setting that holds a class is parsed by a parser of its own, whose sentence comes wrapped in the outer
+    parser's; only the innermost is kept.
 
     Args:
         message: What the parser said.
         settings: Dotted names of all settings.
-        classes: Names of the classes that a config may name, with their parameters.
+        classes: For every setting that names a class: the names it may take, with their parameters.
     """
-    text = " ".join(message.split())
+    text = _innermost(" ".join(message.split()))
     if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.+]+)'", text):
         return _unknown_setting(f"{found[1]}.{found[2]}", settings)
     if found := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
         return _unknown_setting(found[1].lstrip("-").split("=")[0], settings)
     if found := re.search(r'Parser key "([\w.]+)": .*Expected a dot import path string: (\S+)', text):
-        return f"{found[1]} must name a known class, got {found[2]}. {nearest(found[2].rsplit('.', 1)[-1], classes)}"
+        known = classes.get(found[1].rpartition(".")[2], {})
+        return f"{found[1]} must name a known class, got {found[2]}. {nearest(found[2].rpartition('.')[2], known)}"
     if found := re.search(r"Option '([\w.+]+)' is not accepted", text):
-        return _unknown_parameter(found[1], settings, classes)
+        every = {name: parameters for known in classes.values() for name, parameters in known.items()}
+        return _unknown_parameter(found[1], settings, every)
+    if choices := re.findall(r"typing\.Literal\[([^\]]*)\]", text):
+        return _wrong_choice(text, choices)
     if found := re.search(r'Parser key "([\w.]+)": Expected a (.+?)\. Got value: (.*)', text):
         kind = found[2].replace("<class '", "").replace("'>", "")
         return f"{found[1]} must be of type {kind}, got {found[3]}. Write it as {kind}."
     if found := re.search(r"File does not exist: '?(.+?)'?$", text):
         return f"config must be a file that exists, got {found[1]}. Check the path."
+    if found := re.search(r"the following arguments are required: (\w+)\.data", text):
+        return _no_data(found[1])
     return text
 
 
+def _innermost(text: str) -> str:
+    """Takes the first of several reasons and a sentence that is already one of ours out of its wrapping."""
+    if found := re.search(r'Parser key "([\w.]+)": Does not validate against any of .*?Errors: - (.*?)(?: - |$)', text):
+        inner = found[2]
+        if "typing.Literal" not in text and "Expected a <class" not in inner:
+            return inner
+    return re.sub(r'^(Parser key "[\w.]+": )+(?=\w+ (is not an argument|must ))', "", text)
+
+
 def _unknown_setting(name: str, settings: Sequence[str]) -> str:
-    return f"{name.rstrip('+')} is not a setting. {nearest(name.rstrip('+'), settings)}"
+    name = name.rstrip("+")
+    group, _, last = name.rpartition(".")
+    if group == "trainer" and last in DECIDED_BY_FEDERATION:
+        return f"{name} is not a client's to decide: {DECIDED_BY_FEDERATION[last]}."
+    return f"{name} is not a setting. {nearest(name, settings)}"
 
 
-def _unknown_parameter(name: str, settings: Sequence[str], classes: Mapping[str, Sequence[str]]) -> str:
+def _unknown_parameter(name: str, settings: Sequence[str], classes: Classes) -> str:
     """An argument of a class that does not take it; the parser does not say which class."""
     owners = {
         parameter: [owner for owner, parameters in classes.items() if parameter in parameters]
@@ -68,3 +114,17 @@ def _unknown_parameter(name: str, settings: Sequence[str], classes: Mapping[str,
     offers = [f"{parameter} (of {', '.join(owners[parameter][:3])})" for parameter in close]
     hint = f"Did you mean {' or '.join(offers)}?" if offers else nearest(name, settings)
     return f"{name} is not an argument of the class that it was given to. {hint}"
+
+
+def _wrong_choice(text: str, choices: Sequence[str]) -> str:
+    key = re.search(r'Parser key "([\w.]+)"', text)
+    value = re.search(r"(?:Given value|Got value): (.*?)\.?$", text)
+    names = dict.fromkeys(part.strip().strip("'\"") for choice in choices for part in choice.split(","))
+    got = f", got {value[1]}" if value else ""
+    return f"{key[1] if key else 'the value'} must be one of {', '.join(names)}{got}. Choose one of these."
+
+
+def _no_data(command: str) -> str:
+    if command == "fit":
+        return "data must be given, got nothing. Name a config, for instance -c configs/quickstart.yaml."
+    return f"{command} needs a trained run, got nothing. Name its folder: fedlight {command} --run RUN."

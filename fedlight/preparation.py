@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedlight.data.federated import FederatedDataModule
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from fedlight.data.federated import DataError, FederatedDataModule
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.randomness import seeded
 from fedlight.tasks.federated_module import FederatedModule
+from fedlight.trainer import make_trainer
 
 
 class ConfigError(ValueError):
@@ -47,7 +50,10 @@ def prepare(data: FederatedDataModule) -> None:
     Raises:
         ConfigError: If no site is left to train, or with every finding of the data module.
     """
-    data.prepare()
+    try:
+        data.prepare()
+    except DataError as error:
+        raise ConfigError(*error.args) from error
     if not data.sites:
         raise ConfigError("sites must leave at least one site to train, got none besides the held-out one. Add a site.")
 
@@ -62,15 +68,32 @@ def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[
         module.bind(data.format)
         with seeded(seed, "initial weights"):
             module.configure_model()
+        module.configure_optimizers()  # for its arguments' sake
         stages = module.stages()
-    except (ValueError, KeyError) as error:
-        raise ConfigError(str(error)) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"model: {error}") from error
     for plugin in plugins:
+        try:
+            plugin.check(data.format)
+        except ValueError as error:
+            raise ConfigError(f"{plugin.instance_id}: {error}") from error
         for stage in plugin.stages:
             if stage not in stages:
                 raise ConfigError(
                     f"{plugin.instance_id}: stages must be among {', '.join(stages)}, got {stage}. Name one of these."
                 )
+
+
+def check_trainer(arguments: Mapping[str, Any]) -> None:
+    """Makes one Trainer as every client will, to find out whether its arguments work.
+
+    Raises:
+        ConfigError: If they do not.
+    """
+    try:
+        make_trainer(arguments, [])
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def cohort_size(share: float, num_sites: int) -> int:

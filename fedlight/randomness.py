@@ -32,7 +32,8 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
 @contextmanager
 def seeded(seed: int, *purpose: object) -> Iterator[None]:
     """Seeds torch's global generators for a block and restores them afterwards (dropout, initial weights)."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if ready else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, *purpose))
         yield

@@ -15,6 +15,7 @@ import fedlight
 from fedlight import state
 from fedlight.checkpoint import RunFolder, newest, next_free
 from fedlight.data.federated import FederatedDataModule
+from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor
 from fedlight.preparation import ConfigError, build, check_same_config, prototypes
 from fedlight.selection import Selection, mean_dice
@@ -132,6 +133,17 @@ class Run:
             scored.append(evaluation)
         return scored
 
+    def show(self) -> None:
+        """Gives trackers that want them examples of the selected model's work at every institution."""
+        if not self.tracker.overlays or not self.folder.selected.is_file():
+            return
+        module, data = self.make_client.module, self.make_client.data
+        load_selected(self.folder, module)
+        for institution in (institution for site in self.sites for institution in data.institutions(site)):
+            shown = examples(module, data, institution)
+            if shown is not None:
+                self.tracker.on_overlays(institution, self.server.round, *shown)
+
     def finish(self) -> None:
         """Closes the record with a summary."""
         summary: dict[str, Any] = {
@@ -161,7 +173,7 @@ class Run:
             "server": self.server.state_dict(),
             "selection": self.selection.state_dict(),
             "evaluations": [
-                asdict(replace(evaluation, metrics=dict(evaluation.metrics), cases=()))
+                asdict(replace(evaluation, metrics=dict(evaluation.metrics)))
                 for evaluation in self.evaluations.values()
             ],
         }

@@ -165,6 +165,9 @@ def _failure(context: RoundContext, site: str, reply: object) -> SiteFailure:
 
 
 def _too_few(context: RoundContext, usable: int, needed: int, failures: Sequence[SiteFailure]) -> str:
-    reasons = "; ".join(f"{failure.site}: {failure.reason}" for failure in failures)
+    sites_of: dict[str, list[str]] = {}
+    for failure in failures:
+        sites_of.setdefault(failure.reason, []).append(failure.site)
+    reasons = "; ".join(f"{', '.join(sites)}: {reason}" for reason, sites in sites_of.items())
     updates = f"{usable} usable update{'s' * (usable != 1)}"
     return f"round {context.round} has {updates} but needs {needed} (min_sites); {reasons}"

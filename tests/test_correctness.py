@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from fedlight import state
 from fedlight.batch import Batch
 from fedlight.checkpoint import RunFolder
-from fedlight.client import QUIET, Client, LocalTraining
+from fedlight.client import Client, LocalTraining
 from fedlight.data_format import DataFormat
 from fedlight.federation import Federation
-from fedlight.quiet import quiet_lightning
 from fedlight.randomness import derive, seeded
 from fedlight.server import Server
 from fedlight.state import State
 from fedlight.tasks import SegmentationTask
 from fedlight.tasks.federated_module import FederatedModule, Row
+from fedlight.trainer import QUIET, quiet_lightning
 from fedlight.update import Broadcast, RoundContext, Update
 from tests.conftest import small_sites, small_task
 
@@ -112,7 +112,7 @@ def test_full_batch_sgd_steps_of_sites_of_different_size_are_centralised_trainin
     difference = state.zip_map(torch.sub, trained(apart), trained(together))
     assert max(float(value.abs().max()) for value in difference.values()) < 1e-6
     start = Linear()
-    start.bind(DataFormat(("background", "x"), 3))
+    start.bind(DataFormat(("background", "x"), 3, (16, 16)))
     with seeded(0, "initial weights"):
         start.configure_model()
     moved = state.zip_map(torch.sub, trained(apart), state.parameters_of(start))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -77,12 +77,20 @@ def check_root(root: str) -> Report:
 
 
 def render(report: Report) -> RenderableType:
-    """Shows a report in the terminal."""
-    table = Table("site", "cases", "train", "val", "test", "size", "channels", "foreground", "intensity")
-    for row in report.sites:
-        table.add_row(*(str(value) for value in asdict(row).values()))
+    """Shows a report in the terminal, in two tables that fit into 80 columns."""
+    tables = [
+        _table(report, ("site", "cases", "train", "val", "test", "size")),
+        _table(report, ("site", "channels", "foreground", "intensity")),
+    ]
     verdict = "The data can be trained on." if report.passed else "Training refuses this data."
-    return Group(*([table] if report.sites else []), *(_line(finding) for finding in report.findings), Text(verdict))
+    return Group(*(tables if report.sites else []), *(_line(finding) for finding in report.findings), Text(verdict))
+
+
+def _table(report: Report, columns: Sequence[str]) -> Table:
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in report.sites:
+        table.add_row(*(str(getattr(row, column)) for column in columns))
+    return table
 
 
 def _line(finding: Finding) -> Text:

@@ -93,8 +93,10 @@ class FolderSites(CaseSites):
     @property
     def format(self) -> DataFormat:
         """What images and masks are like; known without reading them."""
-        patch = _pair(self.patch_size)
-        return DataFormat(tuple(self.classes), self.channels, resized=self.image_size is not None, patch_size=patch)
+        grid, patch = _pair(self.image_size), _pair(self.patch_size)
+        return DataFormat(
+            tuple(self.classes), self.channels, patch or grid or (0, 0), resized=grid is not None, patches=not grid
+        )
 
     @property
     def preparation(self) -> Preparation:

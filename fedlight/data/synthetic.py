@@ -98,7 +98,7 @@ class SyntheticSites(CaseSites):
     @property
     def format(self) -> DataFormat:
         """What images and masks are like; known without reading them."""
-        return DataFormat(CLASSES[self.anatomy], 3)
+        return DataFormat(CLASSES[self.anatomy], 3, (self.image_size, self.image_size))
 
     @property
     def preparation(self) -> Preparation:

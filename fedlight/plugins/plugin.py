@@ -6,6 +6,8 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from fedlight.data_format import DataFormat
+
 
 class Plugin(ABC):  # noqa: B024 - abstract methods are those of the extension points
     """Base of everything that a config names by its bare class name.
@@ -26,6 +28,13 @@ class Plugin(ABC):  # noqa: B024 - abstract methods are those of the extension p
 
     def validate(self) -> None:
         """Checks the arguments when the config is read.
+
+        Raises:
+            ValueError: One sentence with the value, the rule and the way out.
+        """
+
+    def check(self, data: DataFormat) -> None:
+        """Checks the arguments against the data when the config is read.
 
         Raises:
             ValueError: One sentence with the value, the rule and the way out.

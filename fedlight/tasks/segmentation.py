@@ -126,7 +126,7 @@ class SegmentationTask(FederatedModule):
                 "Leave model.in_channels out."
             )
         self._classes, self._in_channels, self.resized = data.classes, data.channels, data.resized
-        self.window = self.window or data.patch_size
+        self.window = self.window or (data.train_size if data.patches else None)
 
     # --- the network -------------------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class TinySites(FederatedDataModule):
 
     @property
     def format(self) -> DataFormat:
-        return DataFormat(("background", "square"), 3)
+        return DataFormat(("background", "square"), 3, (SIZE, SIZE))
 
     def num_samples(self, site: str) -> int:
         return self.cases + ord(site[0]) % 3

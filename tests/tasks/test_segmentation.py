@@ -17,8 +17,8 @@ from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader
 
 from fedlight.batch import Batch
-from fedlight.quiet import quiet_lightning
 from fedlight.tasks.segmentation import SegmentationTask
+from fedlight.trainer import quiet_lightning
 
 MakeBatch = Callable[..., Batch]
 

@@ -1,0 +1,55 @@
+"""A client's Trainer: one device, and silent about what concerns no client."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import Callback, Trainer
+
+QUIET: Mapping[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "limit_val_batches": 1.0,
+    "log_every_n_steps": 1,
+}
+"""A client's Trainer writes and prints nothing: the federation does."""
+
+
+def make_trainer(arguments: Mapping[str, Any], callbacks: Sequence[Callback]) -> Trainer:
+    """Builds a client's own Trainer.
+
+    Args:
+        arguments: Of ``lightning.pytorch.Trainer``; callbacks among them are copied, so no two clients share one.
+        callbacks: Further callbacks, used as they are.
+    """
+    own = copy.deepcopy(dict(arguments))
+    given = own.pop("callbacks", None) or []
+    with quiet_lightning():
+        return Trainer(**{**QUIET, **own}, callbacks=[*(given if isinstance(given, list) else [given]), *callbacks])
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silences Lightning's hints ("you may want more workers", "GPU available") in a block; warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)
+            # Lightning 2.6 asks torch for the type of a tree in a way that torch 2.15 has deprecated
+            warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
