@@ -16,7 +16,7 @@ values. The first round, having no bank, is FedAvg's.
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -29,6 +29,8 @@ from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.style import exchange_moments, require_probability
 from fedlight.statistics import channel_moments, valid_at
 from fedlight.update import Broadcast, RoundContext
+
+log = logging.getLogger("fedlight")
 
 
 class AdaIN(StyleAugmentation):
@@ -124,10 +126,8 @@ class AdaIN(StyleAugmentation):
         self._fresh.update({f"{site}/{stage}": style for stage, style in shared.items()})
 
     def finish(self) -> Statistics:
-        if self.p and not self._fresh:
-            warnings.warn(
-                f"AdaIN has no style to offer: no site saw {self.min_images} images (min_images)", stacklevel=2
-            )
+        if self.p and not self._fresh and not self._previous:
+            log.warning("AdaIN has no style to offer: no site saw %d different images (min_images)", self.min_images)
         return {**self._previous, **self._fresh}
 
 

@@ -16,7 +16,7 @@ frequency without amplitude has no phase and stays as it is. The first round, ha
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Mapping
 from math import ceil, floor
 from typing import Any, ClassVar
@@ -34,6 +34,8 @@ from fedlight.update import Broadcast, RoundContext
 
 NO_PHASE = 1e-6
 """Amplitudes below this, in units of intensity, are rounding errors."""
+
+log = logging.getLogger("fedlight")
 
 
 class AmplitudeMix(StyleAugmentation):
@@ -124,8 +126,8 @@ class AmplitudeMix(StyleAugmentation):
         self._fresh[f"{site}/amplitude"] = window
 
     def finish(self) -> Statistics:
-        if self.p and self.strength and not self._fresh:
-            warnings.warn(f"AmplitudeMix is idle: no site saw {self.min_images} images (min_images)", stacklevel=2)
+        if self.p and self.strength and not self._fresh and not self._previous:
+            log.warning("AmplitudeMix is idle: no site saw %d different images (min_images)", self.min_images)
         return {**self._previous, **self._fresh}
 
 

@@ -16,17 +16,17 @@ Nothing here is ever read through pickle.
 from __future__ import annotations
 
 import fcntl
-import io
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import yaml
 
-from fedlight.serialization import read, write, write_bytes
+from fedlight.serialization import aside, link, read, write, write_bytes
 
 log = logging.getLogger("fedlight")
 
@@ -159,19 +159,28 @@ class RunFolder:
             raise damage
         return None
 
-    def write_checkpoint(self, path: Path, checkpoint: Mapping[str, Any]) -> None:
-        """Writes a Lightning checkpoint of tensors and plain values, whole or not at all."""
-        buffer = io.BytesIO()
-        torch.save(dict(checkpoint), buffer)
-        write_bytes(path, buffer.getvalue())
+    def write_checkpoint(self, checkpoint: Mapping[str, Any], selected: bool) -> None:
+        """Writes the model of the last round, a Lightning checkpoint of tensors and plain values.
+
+        Args:
+            checkpoint: The model; it is written whole or not at all.
+            selected: Whether it is the selected model too; then one file has both names until the next round.
+        """
+        with aside(self.last) as file:
+            _save(dict(checkpoint), file)
+        if selected:
+            link(self.last, self.selected)
+
+
+def numbered(path: Path) -> list[Path]:
+    """Returns the runs that were started under a name: path, path-2, path-3, ..., as far as they exist."""
+    candidates = (path if number == 1 else path.with_name(f"{path.name}-{number}") for number in itertools.count(1))
+    return list(itertools.takewhile(lambda candidate: RunFolder(candidate).exists(), candidates))
 
 
 def newest(path: Path) -> Path:
-    """Returns the run with the highest number behind its name, the path itself if there is none (see next_free)."""
-    candidate, number = path, 2
-    while RunFolder(path.with_name(f"{path.name}-{number}")).exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate
+    """Returns the run with the highest number behind its name, the path itself if there is none."""
+    return (numbered(path) or [path])[-1]
 
 
 def next_free(path: Path) -> Path:
@@ -180,10 +189,17 @@ def next_free(path: Path) -> Path:
     >>> next_free(Path("nowhere/run"))
     PosixPath('nowhere/run')
     """
-    candidate, number = path, 2
-    while RunFolder(candidate).exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate
+    taken = len(numbered(path))
+    return path.with_name(f"{path.name}-{taken + 1}") if taken else path
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch hides "no space left" behind "unexpected pos"
+            raise error.__context__ from None
+        raise
 
 
 def _numbered(folder: Path, round: int) -> Path:

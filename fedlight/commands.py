@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
+from fedlight.configs import read_config
 from fedlight.plugins.discovery import discover, find, registered
 from fedlight.preparation import ConfigError
+
+if TYPE_CHECKING:
+    from fedlight.data.case_sites import CaseSites
 
 
 class _Arguments(argparse.ArgumentParser):
     """An argument parser whose errors are one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}. See {self.prog} --help.")
+        raise ConfigError(f"{message}. See {self.prog} --help.")
 
 
 def plugins(arguments: Sequence[str]) -> int:
@@ -48,16 +52,16 @@ def _listing() -> Table:
 
 def data(arguments: Sequence[str]) -> int:
     """Looks at a folder of sites before any training; exit code 2 if it cannot be trained on."""
-    from fedlight.data import FolderSites
     from fedlight.data.check import check, render
     from fedlight.data.contact_sheet import contact_sheet
 
     parser = _Arguments(prog="fedlight data", description="Look at data before any training.")
     parser.add_argument("command", choices=["check"])
-    parser.add_argument("root", help="folder with one folder a site, each with images/ and masks/")
+    parser.add_argument("root", nargs="?", help="folder with one folder a site, each with images/ and masks/")
+    parser.add_argument("-c", "--config", type=Path, help="check the data of a config, as fit would")
     parser.add_argument("--held_out", help="the site that takes no part")
     parser.add_argument("--classes", nargs="+", default=["background", "foreground"], help="names, background first")
-    parser.add_argument("--channels", type=int, default=3)
+    parser.add_argument("--channels", type=int, default=3, choices=[1, 3])
     parser.add_argument("--mask_values", type=_mask_values, help="value=class pairs, e.g. 0=0,128=1,255=2")
     parser.add_argument("--mask_threshold", type=int, help="binary masks: values from here on are foreground")
     parser.add_argument("--group", help="regular expression whose match is the patient")
@@ -66,7 +70,23 @@ def data(arguments: Sequence[str]) -> int:
         "--output", type=Path, default=Path("contact_sheet.png"), help="where to draw the contact sheet"
     )
     chosen = parser.parse_args(arguments)
-    module = FolderSites(
+    if not chosen.output.parent.is_dir():
+        raise ConfigError(f"--output must lie in a folder that exists, got {chosen.output}. Make the folder first.")
+    if (chosen.root is None) == (chosen.config is None):
+        raise ConfigError("data check takes a root or a config (-c), not both. For instance: fedlight data check ROOT.")
+    module = _configured(chosen.config) if chosen.config else _folders(chosen)
+    report = check(module)
+    Console().print(render(report))
+    if report.sites:
+        contact_sheet(module, chosen.output)
+        Console().print(f"Contact sheet: {chosen.output}", highlight=False)
+    return 0 if report.passed else 2
+
+
+def _folders(chosen: argparse.Namespace) -> CaseSites:
+    from fedlight.data import FolderSites
+
+    return FolderSites(
         root=chosen.root,
         image_size=256,  # reading needs a grid; sizes are those of the files
         held_out=chosen.held_out,
@@ -77,12 +97,22 @@ def data(arguments: Sequence[str]) -> int:
         group=chosen.group,
         splits=chosen.splits,
     )
-    report = check(module)
-    Console().print(render(report))
-    if report.sites:
-        contact_sheet(module, chosen.output)
-        Console().print(f"Contact sheet: {chosen.output}", highlight=False)
-    return 0 if report.passed else 2
+
+
+def _configured(path: Path) -> CaseSites:
+    """Builds the data module of a config."""
+    import jsonargparse
+
+    import fedlight.data  # the modules that a config may name
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(fedlight.data.FederatedDataModule, "data", required=True)
+    try:
+        parsed = parser.parse_object({"data": read_config(path).get("data")})
+    except (jsonargparse.ArgumentError, TypeError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    module: CaseSites = parser.instantiate_classes(parsed).data
+    return module
 
 
 def _mask_values(text: str) -> dict[int, int]:

@@ -11,18 +11,20 @@ from typing import Any, Literal
 
 import torch
 
+from fedlight.buffers import recalibrate
 from fedlight.checkpoint import RunFolder
 from fedlight.client import BufferPolicy, LocalTraining
 from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
 from fedlight.plugins import Aggregator, ClientPlugin
-from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, cohort_size, prepare
+from fedlight.preparation import ConfigError, check_rounds, check_trainer, cohort_size, prepare
 from fedlight.randomness import generator
-from fedlight.run import Run, load_selected, trained
+from fedlight.run import Run, load_model, trained
 from fedlight.server import RoundFailedError
+from fedlight.state import buffers_of
 from fedlight.tasks.federated_module import FederatedModule
-from fedlight.tasks.inference import predict_folder
+from fedlight.tasks.inference import predict_folder, readable_images
 from fedlight.tracking import RoundRecord, Tracker
 from fedlight.update import Evaluation, RoundContext, SiteFailure
 
@@ -124,7 +126,7 @@ class Federation:
         self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None = None
     ) -> list[Evaluation]:
         """Scores a run's selected model on the validation cases of the sites that trained, distances included."""
-        return self._score(model, datamodule, ckpt_path, "val")
+        return self._score(model, datamodule, ckpt_path, "validate")
 
     def test(
         self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None = None
@@ -139,6 +141,7 @@ class Federation:
         input: str,
         output: str,
         probabilities: bool = False,
+        site: str | None = None,
         ckpt_path: str | None = None,
     ) -> list[dict[str, Any]]:
         """Segments an image or a folder of images with a run's selected model; needs no data but those images.
@@ -149,11 +152,12 @@ class Federation:
             input: An image or a folder of images.
             output: Folder for masks, overlays and predictions.csv.
             probabilities: Whether to write class probabilities too.
+            site: Whose model to take, where sites keep parameters or running statistics of their own.
             ckpt_path: The run's folder.
         """
-        folder = trained(self.run_folder, ckpt_path)
-        build(model, datamodule, (), self.seed)
-        load_selected(folder, model)
+        load_model(trained(self.run_folder, ckpt_path), model, datamodule, self.seed, site)
+        if self.local.buffers == "recalibrate" and buffers_of(model):
+            recalibrate(model, readable_images(datamodule, [Path(input)], Path(output)))
         try:
             return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
         except ValueError as error:  # no image among the inputs
@@ -174,7 +178,7 @@ class Federation:
             raise
         trained = time.perf_counter()
         due = number % self.evaluate_every == 0 or number == self.rounds
-        evaluations, silent = self._evaluate(run, context, "val") if due else ([], [])
+        evaluations, silent = self._evaluate(run, context, "evaluate") if due else ([], [])
         run.evaluations |= {evaluation.site: replace(evaluation, cases=()) for evaluation in evaluations}
         selected = bool(evaluations) and run.selection.update(number, run.evaluations)
         ended = time.perf_counter()
@@ -268,7 +272,7 @@ class Federation:
         with self._at_work(run):
             context = self._context(run, max(run.server.round, 1))
             evaluations, failures = self._evaluate(run, context, phase)
-            run.record(phase, "global", evaluations)
+            run.record("val" if phase == "validate" else phase, evaluations)
             if phase == "test" and data.held_out_site is not None:
                 evaluations += run.score_held_out(run.server.broadcast(context), data.held_out_site)
             if failures:

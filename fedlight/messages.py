@@ -74,6 +74,8 @@ def explain(message: str, settings: Sequence[str], classes: Mapping[str, Classes
     if found := re.search(r"Option '([\w.+]+)' is not accepted", text):
         every = {name: parameters for known in classes.values() for name, parameters in known.items()}
         return _unknown_parameter(found[1], settings, every)
+    if found := re.search(r'Parser key "([\w.]+)": .*collections\.abc\.Sequence.*Got value: (\S+)', text):
+        return f"{found[1]} must be a list, got {found[2]}. To add to it, write --{found[1]}+={found[2]}."
     if choices := re.findall(r"typing\.Literal\[([^\]]*)\]", text):
         return _wrong_choice(text, choices)
     if found := re.search(r'Parser key "([\w.]+)": Expected a (.+?)\. Got value: (.*)', text):
@@ -83,6 +85,9 @@ def explain(message: str, settings: Sequence[str], classes: Mapping[str, Classes
         return f"config must be a file that exists, got {found[1]}. Check the path."
     if found := re.search(r"the following arguments are required: (\w+)\.data", text):
         return _no_data(found[1])
+    if found := re.search(r"the following arguments are required: (.*)", text):
+        names = [name.rpartition(".")[2] for name in found[1].split(", ")]
+        return f"{' and '.join(f'--{name}' for name in names)} must be given, got nothing."
     return text
 
 

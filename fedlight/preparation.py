@@ -139,22 +139,27 @@ def check_same_config(saved: Mapping[str, Any], now: Mapping[str, Any], done: in
     Raises:
         ConfigError: Naming the first settings that differ, or if fewer rounds are asked for than are done.
     """
-    before, after = _flat(saved), _flat(now)
-    changed = [
-        name
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name) and not name.startswith(_MAY_CHANGE)
-    ]
+    changed = differences(saved, now)
     if changed:
-        first = ", ".join(f"{name} was {before.get(name)}, is {after.get(name)}" for name in changed[:3])
+        first = ", ".join(changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ConfigError(
             f"a run goes on with the config that it was started with, got another: {first}{more}. "
             "Take the change back, or start a new run without ckpt_path."
         )
-    rounds = after.get("federation.rounds", done)
+    rounds = now.get("federation", {}).get("rounds", done)
     if rounds < done:
         raise ConfigError(f"rounds must be at least {done}, which this run has done, got {rounds}. Raise it.")
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns one clause for every setting of two configs that differs and must not."""
+    before, after = _flat(saved), _flat(now)
+    return [
+        f"{name} was {before.get(name)}, is {after.get(name)}"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name) and not name.startswith(_MAY_CHANGE)
+    ]
 
 
 def _flat(tree: Any, name: str = "") -> dict[str, Any]:

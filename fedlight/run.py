@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ import torch
 
 import fedlight
 from fedlight import state
-from fedlight.checkpoint import RunFolder, newest, next_free
+from fedlight.checkpoint import RunFolder, SiteStore, newest, next_free, numbered
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor
-from fedlight.preparation import ConfigError, build, check_same_config, prototypes
+from fedlight.preparation import ConfigError, build, check_same_config, differences, prototypes
 from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
@@ -58,7 +58,7 @@ class Run:
         cls, federation: Federation, module: FederatedModule, data: FederatedDataModule, ckpt_path: str | None
     ) -> Run:
         """Makes a run, or with ``ckpt_path`` finds one and goes on after its last complete round."""
-        folder = _find(federation.run_folder, ckpt_path)
+        folder = _find(federation.run_folder, ckpt_path, federation.config)
         run = cls._assemble(federation, module, data, folder)
         saved = folder.load() if folder.exists() else None
         if folder.exists():
@@ -103,33 +103,42 @@ class Run:
         """The clients, in their fixed order."""
         return self.info.sites
 
+    @property
+    def own_models(self) -> bool:
+        """Whether sites keep parameters or running statistics of their own."""
+        return bool(self.server.private) or self.make_client.local.buffers == "local"
+
     def open(self, executor: Executor) -> None:
         """Starts executor and trackers."""
         self.num_samples = executor.open(
             self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
         )
-        self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
+        scoring = self.make_client.selected
+        self.tracker.start(
+            replace(self.info, start_round=self.server.round, num_samples=self.num_samples, scoring=scoring)
+        )
 
     def keep(self, selected: bool) -> None:
         """Writes what a round leaves behind; the server's own state comes last and makes the round final."""
-        checkpoint = self._checkpoint()
-        if selected:
-            self.folder.write_checkpoint(self.folder.selected, checkpoint)
-            for site in self.sites if self.server.private else ():
-                self.make_client.store(site).select(self.server.round)
-        self.folder.write_checkpoint(self.folder.last, checkpoint)
+        self.folder.write_checkpoint(self._checkpoint(), selected)
+        for site in self.sites if selected and self.own_models else ():
+            self.make_client.store(site).select(self.server.round)
         self.folder.commit(self.server.round, self._state())
 
-    def record(self, phase: str, model: str, evaluations: Sequence[Evaluation]) -> None:
-        """Passes scores of single institutions on to the trackers."""
+    def record(self, split: str, evaluations: Sequence[Evaluation], model: str | None = None) -> None:
+        """Passes scores on to the trackers; without a model's name, those of what every site evaluates."""
+        if model is None and self.server.private:
+            for evaluation in evaluations:
+                self.record(split, [evaluation], evaluation.site)
+            return
         rows = [{"site": evaluation.site, **row} for evaluation in evaluations for row in evaluation.cases]
-        self.tracker.on_test(phase, model, evaluations, rows)
+        self.tracker.on_test(split, model or "global", evaluations, rows)
 
     def score_held_out(self, broadcast: Broadcast, institution: str) -> list[Evaluation]:
         """Scores the institution that took no part, with every model that the federation has for it."""
         scored = []
         for model, evaluation in score_unseen(self.make_client, broadcast, institution, bool(self.server.private)):
-            self.record("held-out", model, [evaluation])
+            self.record("held-out", [evaluation], model)
             scored.append(evaluation)
         return scored
 
@@ -213,12 +222,37 @@ def load_selected(folder: RunFolder, module: FederatedModule) -> int:
     return int(checkpoint["fedlight"]["round"])
 
 
-def _find(path: Path, ckpt_path: str | None) -> RunFolder:
-    """Returns the folder of the run to go on with, or a fresh one."""
+def load_model(
+    folder: RunFolder, module: FederatedModule, data: FederatedDataModule, seed: int, site: str | None
+) -> None:
+    """Builds a task and loads the model to predict with: the shared one, or that of a site.
+
+    Raises:
+        ConfigError: If sites keep something of their own and none is named, or one is named that does not.
+    """
+    build(module, data, (), seed)
+    load_selected(folder, module)
+    owners = sorted(path.parent.name for path in folder.sites.glob("*/selected.safetensors"))
+    if site is None and not owners:
+        return
+    if site not in owners:
+        known = f"one of {', '.join(owners)}" if owners else "left out: this run has one model for all"
+        raise ConfigError(f"site must be {known}, got {site}. Sites with parameters of their own have a model each.")
+    saved = SiteStore(folder.sites / site).selected()
+    state.load(module, saved["own"] if saved else {})
+
+
+def _find(path: Path, ckpt_path: str | None, config: Mapping[str, Any]) -> RunFolder:
+    """Returns the folder of the run to go on with, or a fresh one.
+
+    "last" is the newest run under a name that was started with this config; if there is none, the newest.
+    """
     if ckpt_path is None:
         return RunFolder(next_free(path))
     if ckpt_path == "last":
-        return RunFolder(newest(path))
+        runs = [RunFolder(folder) for folder in numbered(path)]
+        same = [run for run in runs if not differences(run.config(), config)]
+        return (same or runs or [RunFolder(path)])[-1]
     folder = RunFolder(Path(ckpt_path))
     if not folder.exists():
         raise ConfigError(

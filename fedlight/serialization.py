@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 import torch
@@ -64,12 +66,35 @@ def read(path: Path) -> Any:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file aside, flushes it to disk and renames it into place."""
-    aside = path.with_name(f"{path.name}.part")
-    with aside.open("wb") as file:
+    with aside(path) as file:
         file.write(data)
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file beside another; what was written is flushed to disk and renamed into place at the end of a block."""
+    part = _part(path)
+    with part.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(path)
+    part.replace(path)
+
+
+def link(source: Path, path: Path) -> None:
+    """Gives a file a second name in place of the file that had it; a copy where the disk cannot link."""
+    part = _part(path)
+    part.unlink(missing_ok=True)
+    try:
+        part.hardlink_to(source)
+    except OSError:
+        write_bytes(path, source.read_bytes())
+    else:
+        part.replace(path)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
 
 
 def _encode(tree: Any, tensors: dict[str, Tensor]) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from fedlight import state
 from fedlight.buffers import BufferAverage
 from fedlight.plugins import Aggregator, ClientPlugin
@@ -153,7 +151,7 @@ class Server:
             return wrong
         for name, part in update.shared.items():
             for key, value in part.items():
-                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                if not state.finite(value):
                     return f"{name} shares {key} with values that are not finite"
         return None
 

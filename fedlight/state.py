@@ -7,6 +7,7 @@ that was handed to somebody stays what it was.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Mapping
 
 import torch
@@ -88,9 +89,21 @@ def fault(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> str | None
             return f"{name} has shape {tuple(value.shape)}, expected {tuple(expected.shape)}"
         if value.dtype != expected.dtype:
             return f"{name} has dtype {value.dtype}, expected {expected.dtype}"
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not finite(value):
             return f"{name} holds values that are not finite"
     return None
+
+
+def finite(value: Tensor) -> bool:
+    """Says whether a tensor holds neither nan nor infinity.
+
+    >>> finite(torch.tensor([1.0, 3e38, 3e38])), finite(torch.tensor([1.0, float("-inf"), float("inf")]))
+    (True, False)
+    """
+    if not value.is_floating_point():
+        return True
+    # one pass without a mask for the usual case: a sum is finite only if every summand is, but large ones may overflow
+    return math.isfinite(value.sum()) or bool(torch.isfinite(value).all())
 
 
 class RunningMean:
@@ -128,7 +141,7 @@ class RunningMean:
             elif name in self._sum:
                 self._sum[name].add_(value, alpha=weight)  # promoted to float64 element by element
             else:
-                self._sum[name] = value.to(torch.float64) * weight
+                self._sum[name] = value.to(torch.float64, copy=True).mul_(weight)
 
     def result(self) -> State:
         """Returns the mean of what was added, every entry in the dtype that it came with.

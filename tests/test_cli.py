@@ -159,6 +159,57 @@ def test_batch_norm_works_under_every_buffer_policy(policy: str) -> None:
     assert main(["test", "--run", "run"]) == 0
 
 
+def last_validation(run: str) -> dict[str, float]:
+    rows = [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+    best = next(row["round"] for row in reversed(rows) if row["kind"] == "round" and row.get("selected"))
+    return {row["site"]: row["dice"] for row in rows if row["kind"] == "val" and row["round"] == best}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--model.norm", "batch"],
+        ["--model.norm", "batch", "--federation.buffers", "local"],
+        ["--model.norm", "batch", "--federation.buffers", "recalibrate"],
+        ["-c", str(ROOT / "configs" / "algorithms" / "local.yaml")],
+    ],
+)
+def test_validate_finds_the_scores_that_fit_selected_by(arguments: list[str]) -> None:
+    assert fit("--federation.rounds", "3", "--federation.local_steps", "4", *arguments) == 0
+    expected = last_validation("run")
+    assert main(["validate", "--run", "run"]) == 0
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    scored = {row["site"]: row["dice"] for row in rows if row.get("split") == "val"}
+    assert len(expected) == 4
+    assert scored == pytest.approx(expected, abs=1e-6)
+    assert all("hd95" in row for row in rows if row.get("split") == "val")
+
+
+def test_predict_with_sites_that_have_models_of_their_own_asks_for_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "in" / "a.png")
+    assert fit("-c", str(ROOT / "configs" / "algorithms" / "local.yaml")) == 0
+    predict = ["predict", "--run", "run", "--input", "in", "--output", "out", "--probabilities"]
+    capsys.readouterr()
+    assert main(predict) == 2
+    assert "site must be one of site1, site2, site3, site4, got None." in capsys.readouterr().err
+    assert main([*predict, "--site", "site2"]) == 0
+    assert (tmp_path / "out" / "probabilities" / "a.npy").is_file()
+
+
+def test_last_finds_the_run_of_this_config_among_others() -> None:
+    assert fit() == 0
+    assert fit("--federation.aggregator", "FedAvgM") == 0
+    before = Path("run-2/metrics.jsonl").read_text()
+    assert fit("--federation.rounds", "3", "--ckpt_path", "last") == 0
+    assert Path("run-2/metrics.jsonl").read_text() == before
+    assert not Path("run-3").exists()
+    assert '"round": 3' in Path("run/metrics.jsonl").read_text()
+
+
 def test_pretrained_weights_of_a_local_file_start_the_encoder(trained: Path, tmp_path: Path) -> None:
     task = SegmentationTask.load_from_checkpoint(trained / "global.ckpt", map_location="cpu")
     torch.save(task.network.get_submodule("encoder").state_dict(), tmp_path / "encoder.pt")
@@ -212,6 +263,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--federation.rouns", "3"], "federation.rouns is not a setting. Did you mean federation.rounds"),
     (["--federation.round", "3"], "federation.round is not a setting. Did you mean federation.rounds"),
     (["--rounds", "3"], "rounds is not a setting. Did you mean federation.rounds"),
+    (["--federation.plugins", "MixStyle"], "To add to it, write --federation.plugins+=MixStyle."),
     (["--federation.rounds", "x"], "federation.rounds must be of type int, got x."),
     (["--federation.rounds", "0"], "rounds must be at least 1, got 0."),
     (["--federation.cohort", "3"], "cohort must be in (0, 1], got 3. To run 3 of 4 sites, use 0.75."),
@@ -265,6 +317,8 @@ def test_a_mistake_is_answered_in_one_sentence_before_any_training(
         (["fit"], "data must be given, got nothing."),
         (["test"], "test needs a trained run, got nothing. Name its folder: fedlight test --run RUN."),
         (["test", "--run", "nowhere"], "nowhere is not a run folder"),
+        (["data", "check"], "data check takes a root or a config (-c), not both."),
+        (["data", "check", "x", "--output", "no/sheet.png"], "--output must lie in a folder that exists"),
         (["predict", "--run"], "--run must name the folder of a run, got nothing."),
         (["plugins", "FedAvgX"], "Did you mean FedAvg?"),
         (["data", "chek", "x"], "invalid choice: 'chek'"),
@@ -305,6 +359,15 @@ def test_data_check_draws_a_contact_sheet(tmp_path: Path, capsys: pytest.Capture
     with Image.open("sheet.png") as sheet:
         assert sheet.width > 100
     assert "c (held out)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_data_check_takes_the_data_of_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder_root(tmp_path / "root")
+    (tmp_path / "data.yaml").write_text(
+        f"data: {{class_path: FolderSites, init_args: {{root: {root}, patch_size: 99}}}}"
+    )
+    assert main(["data", "check", "-c", "data.yaml"]) == 2
+    assert "99x99" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_full_disk_stops_the_run_in_one_sentence_and_keeps_what_was_done(

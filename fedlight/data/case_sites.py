@@ -132,7 +132,8 @@ class CaseSites(FederatedDataModule):
             case = make_case("", entry, self.preparation, len(self.format.classes))
         except CaseError as error:
             kind, detail = error.problems[0]
-            raise DataError(f"{path}: {KINDS[kind].problem}: {detail}. {KINDS[kind].remedy}") from error
+            remedy = KINDS[kind].remedy.replace(", or set data.channels to what they have", "")  # the network is built
+            raise DataError(f"{path}: {KINDS[kind].problem}: {detail}. {remedy}") from error
         return EvaluationBatches([case])[[0]]
 
     def describe(self) -> list[dict[str, Any]]:

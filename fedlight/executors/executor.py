@@ -16,7 +16,9 @@ from fedlight.plugins import ClientPlugin
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.update import Broadcast, Evaluation, SiteFailure, Update
 
-Phase = Literal["fit", "val", "test"]
+Phase = Literal["fit", "evaluate", "validate", "test"]
+"""Training, the evaluation of every round, and scoring with surface distances on validation or test cases."""
+
 Reply = Update | tuple[Evaluation, ...] | SiteFailure
 
 
@@ -75,7 +77,7 @@ class Executor(ABC):
     def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
         """Runs one phase at the given sites and yields their replies in the order of ``messages``.
 
-        "fit" gives an ``Update``, "val" and "test" give a tuple of ``Evaluation``.
+        "fit" gives an ``Update``, the others a tuple of ``Evaluation``.
         """
 
     @abstractmethod

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 from fedlight.client import Client, Progress
+from fedlight.data.federated import Stage
 from fedlight.executors.executor import ClientFactory, Executor, Phase, Reply
 from fedlight.update import Broadcast, SiteFailure
 
@@ -53,7 +54,8 @@ class InProcess(Executor):
             self._clients[site] = self._make_client(site, self._finished[site], self._progress)
         client = self._clients[site]
         if phase != "fit":
-            return client.evaluate(broadcast, phase, distances=phase == "test")
+            stage: Stage = "test" if phase == "test" else "val"
+            return client.evaluate(broadcast, stage, distances=phase != "evaluate")
         update = client.fit(broadcast)
         self._make_client.store(site).save(broadcast.context.round, client.state_dict())
         self._finished[site] = broadcast.context.round

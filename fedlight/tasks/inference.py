@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +72,13 @@ def predict_folder(
             if report is not None:
                 report(row)
     return rows
+
+
+def readable_images(data: Reader, inputs: Iterable[Path], output: Path) -> Iterator[Tensor]:
+    """Yields the images that can be read, (1, C, H, W) each, for statistics that need no mask."""
+    for file in find_images(inputs, output):
+        with suppress(ValueError):  # the prediction itself names it
+            yield data.read(file)["image"]
 
 
 def find_images(inputs: Iterable[Path], output: Path) -> list[Path]:

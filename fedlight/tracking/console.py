@@ -124,8 +124,11 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
         yield "held out", f"{run.held_out} (takes no part in training)"
     if run.num_parameters:
         yield "network", f"{run.num_parameters / 1e6:.2f} M trainable parameters"
-    yield "training", f"{run.rounds} rounds{_work(run.local_steps)}"
-    if run.start_round:
+    if run.scoring:
+        yield "model", f"of round {run.start_round}"
+    else:
+        yield "training", f"{run.rounds} rounds{_work(run.local_steps)}"
+    if run.start_round and not run.scoring:
         yield "resumed", f"after round {run.start_round}"
     yield "folder", str(run.folder)
 

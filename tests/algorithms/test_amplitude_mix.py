@@ -154,9 +154,9 @@ def test_windows_of_different_size_are_refused_by_name() -> None:
         plugin.add("B", 1, {"amplitude": torch.ones(3, 5, 3)})
 
 
-def test_few_images_are_not_shared_and_said_so() -> None:
-    with pytest.warns(UserWarning, match="no site saw 7 images"):
-        assert Clinic.of(FedAvg(), [AmplitudeMix(min_images=7)]).play(1).server.shared == {}
+def test_few_images_are_not_shared_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert Clinic.of(FedAvg(), [AmplitudeMix(min_images=7)]).play(1).server.shared == {}
+    assert "no site saw 7 different images" in caplog.text
 
 
 def test_the_bank_holds_half_a_window_of_every_site() -> None:

@@ -71,7 +71,7 @@ class PlainLoop:
         for batch in self.data.train_loader(site, seed=seed, steps=self.steps):
             optimizer.zero_grad()
             loss = self.model.criterion(self.model(batch["image"]), batch["mask"], batch["valid"])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
 

@@ -1,0 +1,157 @@
+"""What the pages list is what the code has: methods, settings, findings, files, layers."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+from lightning.pytorch import Trainer
+
+from fedlight.data import FolderSites, SyntheticSites
+from fedlight.data.findings import KINDS
+from fedlight.federation import Federation
+from fedlight.plugins.discovery import registered
+from fedlight.tasks import SegmentationTask
+from fedlight.tracking import WandbTracker
+from tests.docs.pages import PAGES, ROOT, inline, table
+
+README = PAGES["README.md"].read_text()
+DATA = PAGES["data.md"].read_text()
+ARCHITECTURE = PAGES["architecture.md"].read_text()
+HALVES = {"AllPrivate", "MomentAlignment"}
+"""Come with their aggregators and are not listed on their own."""
+
+BUNDLED = {info.name: info for info in registered() if info.origin == "fedlight"}
+
+
+# --- methods ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_lists_every_method() -> None:
+    assert {row[0].strip("`") for row in table(README, "Name")} == BUNDLED.keys() - HALVES
+
+
+def test_a_listed_method_has_the_config_and_the_papers_of_its_row() -> None:
+    for name, config, papers, *_ in table(README, "Name"):
+        path = ROOT / "configs" / "algorithms" / config.strip("`")
+        assert name.strip("`") in path.read_text()
+        shown = re.findall(r"\d{4}\.\d{5}", papers)
+        assert set(shown) <= set(BUNDLED[name.strip("`")].papers)
+        assert bool(shown) == bool(BUNDLED[name.strip("`")].papers)
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+OWNERS: dict[str, tuple[type, ...]] = {
+    "data": (FolderSites, SyntheticSites),
+    "model": (SegmentationTask,),
+    "federation": (Federation,),
+    "trainer": (Trainer,),
+}
+NESTED: tuple[type, ...] = (*(info.cls for info in BUNDLED.values()), WandbTracker)
+
+
+def arguments(*owners: type) -> set[str]:
+    return {name for owner in owners for name in inspect.signature(owner).parameters}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_setting_that_a_sentence_names_exists(page: str) -> None:
+    for code in inline(PAGES[page].read_text()):
+        for group, name, inner in re.findall(r"\b(data|model|federation|trainer)\.(\w+)(?:\.(\w+))?", code):
+            if name in ("py", "md", "help"):  # a file, or the parser's own
+                continue
+            assert name in arguments(*OWNERS[group]), code
+            assert not inner or inner in arguments(*NESTED) | {"spread"}, code
+
+
+def test_every_argument_that_the_data_page_sets_exists() -> None:
+    named = {found for code in inline(DATA) for found in re.findall(r"^(\w+): ", code)}
+    assert named
+    assert named <= arguments(FolderSites)
+
+
+# --- findings --------------------------------------------------------------------------------------------------------
+
+
+def test_the_data_page_lists_every_finding_about_cases() -> None:
+    rows = [row for row in table(DATA, "Sentence", "Kind", "Meaning") if not row[0].startswith("`")]
+    assert {(row[0], row[1]) for row in rows} == {(kind.problem, kind.severity) for kind in KINDS.values()}
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """Yields kind and text of every sentence that reading folders can report; what varies is an ellipsis."""
+    for path in sorted((ROOT / "fedlight" / "data").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Attribute) and called.attr in ("error", "warning") and path.stem != "synthetic":
+                assert isinstance(node, ast.Call)
+                yield called.attr, fixed(node.args[0])
+
+
+def fixed(text: ast.expr) -> str:
+    """Returns a string with an ellipsis for every part that is not fixed."""
+    if isinstance(text, ast.Constant):
+        return str(text.value)
+    if isinstance(text, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in text.values)  # type: ignore[misc]
+    return "…"
+
+
+def test_the_data_page_lists_every_other_finding() -> None:
+    """Sentences that a function of their own makes are not visible here; the rows of these are the surplus."""
+    rows = [(row[1], row[0].strip("`").rstrip("…. ")) for row in table(DATA, "Sentence") if row[0].startswith("`")]
+    missing = {
+        (kind, text)
+        for kind, text in sentences()
+        if text.strip("… ") and not any(kind == said and text.startswith(start) for said, start in rows)
+    }
+    assert missing == set()
+
+
+def test_a_listed_finding_can_be_reported() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "fedlight" / "data").glob("*.py"))
+    plain = re.sub(r'"\s*f?"', "", source)  # joins what is written in several pieces
+    for row in table(DATA, "Sentence"):
+        for part in row[0].strip("`").split("…"):
+            assert part.strip(" :.,") in plain, row[0]
+
+
+# --- architecture ----------------------------------------------------------------------------------------------------
+
+
+def test_the_architecture_page_names_every_module_and_package() -> None:
+    found = [path.name for path in (ROOT / "fedlight").glob("*.py") if path.name != "__init__.py"]
+    found += [f"{path.name}/" for path in (ROOT / "fedlight").iterdir() if (path / "__init__.py").is_file()]
+    tree = ARCHITECTURE.split("```text")[1].split("```")[0]
+    assert sorted(re.findall(r"(?<![/\w])(?:[a-z_]+\.py|[a-z]+/(?= ))", tree)) == sorted(
+        [*found, "executor.py", "in_process.py", "algorithms/", "configs/"]
+    )
+
+
+def test_the_layers_are_those_that_are_enforced() -> None:
+    contract = configparser.ConfigParser()
+    contract.read(ROOT / ".importlinter")
+    layers = contract["importlinter:contract:layers"]["layers"].replace("fedlight.", "").strip()
+    (shown,) = (part.split("```")[0] for part in ARCHITECTURE.split("```text\n") if part.startswith("__main__ >"))
+    assert " ".join(shown.split()) == " > ".join(layers.splitlines())
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for name, path in PAGES.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+            file, _, anchor = target.partition("#")
+            if "://" in target:
+                continue
+            page = path.parent / file if file else path
+            assert page.exists(), f"{name}: {target}"
+            headings = {
+                re.sub(r"[^\w -]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
+                for line in (page.read_text().splitlines() if anchor else ())
+                if line.startswith("#")
+            }
+            assert not anchor or anchor in headings, f"{name}: {target}"
