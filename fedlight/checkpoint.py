@@ -6,6 +6,7 @@
     metrics.jsonl, .csv       one row at a time, flushed
     rounds/<t>.safetensors    the server after round t; renamed into place last, so a round is whole or absent
     sites/<site>/<t>.safetensors    what a site keeps, after its round t
+    errors.log                the traces of what sites raised, if any did
     global.ckpt               the selected model, a normal Lightning checkpoint
     last.ckpt                 the model of the last round
 

@@ -38,6 +38,7 @@ class LocalTraining:
             site's own.
         buffers: Whether running statistics are averaged, stay at the site, or are computed anew at every site.
         share_cases: Whether scores of single cases may leave the site (in a simulation they may).
+        threads: Threads of torch while a site works; torch's own choice if left out. Equal threads give equal bits.
         trainer: Arguments of the client's own Trainer.
     """
 
@@ -46,6 +47,7 @@ class LocalTraining:
     optimizer_state: Literal["reset", "keep"] = "reset"
     buffers: BufferPolicy = "average"
     share_cases: bool = True
+    threads: int | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -52,6 +52,8 @@ class Federation:
             train, or that of the last round.
         patience: Evaluations without a better score after which training stops early; null never stops.
         share_cases: Whether scores of single cases may be collected, not only their means.
+        threads: Threads of torch while a site works; torch's own choice if left out. Small networks gain little from
+            a second one, and runs repeat bit for bit at the same number.
         executor: Where clients run.
         trackers: What else records the run, beside the console and the run folder's own files.
         run_folder: Folder of the run; a number is put behind it where a run was already started.
@@ -77,6 +79,7 @@ class Federation:
         select: Literal["best", "last"] = "best",
         patience: int | None = None,
         share_cases: bool = True,
+        threads: int | None = None,
         executor: Executor | None = None,
         trackers: Sequence[Tracker] = (),
         run_folder: str = "runs/run",
@@ -88,7 +91,9 @@ class Federation:
         self.aggregator, self.plugins = aggregator, plugins
         self.rounds, self.cohort, self.min_sites, self.weighting = rounds, cohort, min_sites, weighting
         self.evaluate_every, self.select, self.patience = evaluate_every, select, patience
-        self.local = LocalTraining(local_epochs, local_steps, optimizer_state, buffers, share_cases, trainer or {})
+        self.local = LocalTraining(
+            local_epochs, local_steps, optimizer_state, buffers, share_cases, threads, trainer or {}
+        )
         self.executor = executor or InProcess()
         self.trackers, self.console = trackers, console
         self.run_folder = Path(run_folder)
@@ -239,6 +244,7 @@ class Federation:
             self.local.epochs,
             self.local.steps,
             self.evaluate_every,
+            self.local.threads,
             self.cohort,
             self.min_sites,
             len(data.sites),

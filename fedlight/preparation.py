@@ -106,7 +106,14 @@ def cohort_size(share: float, num_sites: int) -> int:
 
 
 def check_rounds(
-    rounds: int, epochs: int, steps: int | None, evaluate_every: int, cohort: float, min_sites: int, num_sites: int
+    rounds: int,
+    epochs: int,
+    steps: int | None,
+    evaluate_every: int,
+    threads: int | None,
+    cohort: float,
+    min_sites: int,
+    num_sites: int,
 ) -> None:
     """Checks the numbers of a federation.
 
@@ -116,6 +123,8 @@ def check_rounds(
     for name, value in (("rounds", rounds), ("local_epochs", epochs), ("evaluate_every", evaluate_every)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}. Use 1 or more.")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads must be at least 1, got {threads}. Leave it out for torch's own choice.")
     if steps is not None and steps < 1:
         raise ConfigError(f"local_steps must be at least 1, got {steps}. Leave it out to train whole epochs.")
     if not 0 < cohort <= 1:

@@ -59,6 +59,7 @@ def test_a_failing_site_is_named_and_the_round_goes_on(federate: Federate, how: 
     assert (failure["site"], failure["round"], failure["phase"]) == ("site2", 2, "fit")
     assert reason in failure["reason"]
     assert kind in failure.values()
+    assert (folder.path / "errors.log").exists() == (how == "raise")
     trained = {number: {row["site"] for row in rows(folder, "fit") if row["round"] == number} for number in (1, 2, 3)}
     assert trained == {1: {"site1", "site2", "site3"}, 2: {"site1", "site3"}, 3: {"site1", "site2", "site3"}}
     saved = folder.load()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import logging
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+
+import torch
 
 from fedlight.client import Client, Progress
 from fedlight.data.federated import Stage
 from fedlight.executors.executor import ClientFactory, Executor, Phase, Reply
 from fedlight.update import Broadcast, SiteFailure
-
-log = logging.getLogger("fedlight")
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -26,6 +26,8 @@ class InProcess(Executor):
         """Remembers how to make clients; each is made when it is first called."""
         self._make_client, self._progress = make_client, progress
         self._finished = dict.fromkeys(sites, round)
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(make_client.local.threads or self._threads)
         return {site: make_client.data.num_samples(site) for site in sites}
 
     def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
@@ -36,15 +38,17 @@ class InProcess(Executor):
     def close(self) -> None:
         """Lets go of all clients."""
         self._clients.clear()
+        torch.set_num_threads(self._threads)
 
     def _guarded(self, phase: Phase, site: str, broadcast: Broadcast) -> Reply:
-        """Turns what a site raises into a failure; a full disk concerns everybody and is raised."""
+        """Turns what a site raises into a failure, with its trace in errors.log; a full disk concerns all: it is raised."""
         try:
             return self._run(phase, site, broadcast)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
-            log.debug("%s failed in %s", site, phase, exc_info=True)
+            with (self._make_client.folder.parent / "errors.log").open("a") as file:
+                file.write(f"{site}, round {broadcast.context.round}, {phase}\n{traceback.format_exc()}\n")
             self._clients.pop(site, None)  # the next call makes it anew from its last finished round
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return SiteFailure(site, broadcast.context.round, phase, "raised", " ".join(reason.split()))
