@@ -41,7 +41,7 @@ class InProcess(Executor):
         torch.set_num_threads(self._threads)
 
     def _guarded(self, phase: Phase, site: str, broadcast: Broadcast) -> Reply:
-        """Turns what a site raises into a failure, with its trace in errors.log; a full disk concerns all: it is raised."""
+        """Turns what a site raises into a failure, its trace in errors.log; a full disk concerns all and is raised."""
         try:
             return self._run(phase, site, broadcast)
         except Exception as error:
