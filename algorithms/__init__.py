@@ -2,10 +2,13 @@
 
 from fedlight_algorithms.adain import AdaIN
 from fedlight_algorithms.amplitude_mix import AmplitudeMix
+from fedlight_algorithms.fedasam import FedASAM
 from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
 from fedlight_algorithms.fedavgm import FedAvgM
+from fedlight_algorithms.fedgamma import FedGAMMA
 from fedlight_algorithms.fedprox import FedProx
+from fedlight_algorithms.fedsam import FedSAM
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
 
@@ -13,10 +16,13 @@ __all__ = [
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",
+    "FedASAM",
     "FedAvg",
     "FedAvgAlign",
     "FedAvgM",
+    "FedGAMMA",
     "FedProx",
+    "FedSAM",
     "Local",
     "MixStyle",
     "MomentAlignment",
