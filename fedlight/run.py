@@ -115,7 +115,7 @@ class Run:
         checkpoint = self._checkpoint()
         if selected:
             self.folder.write_checkpoint(self.folder.selected, checkpoint)
-            for site in self.sites if self.server.private else ():
+            for site in self.sites if self.server.sites_differ else ():
                 self.make_client.store(site).select(self.server.round)
         self.folder.write_checkpoint(self.folder.last, checkpoint)
         self.folder.commit(self.server.round, self._state())

@@ -45,6 +45,8 @@ class Server:
         self.shared: Shared = {}
         self.round = 0
         self.private = frozenset(name for plugin in plugins for name in plugin.private(params))
+        personal = any(type(plugin).personal is not ClientPlugin.personal for plugin in plugins)
+        self.sites_differ = bool(self.private) or personal  # whether a site has a model that only it has
 
     @property
     def public(self) -> State:

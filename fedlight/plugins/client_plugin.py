@@ -83,6 +83,13 @@ class ClientPlugin(Plugin, Callback):
         """Returns the names of those trainable parameters that stay at the site; only names and shapes may decide."""
         return ()
 
+    def personal(self) -> Mapping[str, Tensor]:
+        """Returns parameters and buffers with which the site's own cases are scored in place of the broadcast ones.
+
+        An institution that took no part is always scored with the broadcast ones.
+        """
+        return {}
+
     def on_round_end(self, module: LightningModule) -> Statistics:
         """Ends a round, undoes what was done to the module and returns what the site shares (detached)."""
         return {}
