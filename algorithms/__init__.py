@@ -2,6 +2,7 @@
 
 from fedlight_algorithms.adain import AdaIN
 from fedlight_algorithms.amplitude_mix import AmplitudeMix
+from fedlight_algorithms.coral import CORAL
 from fedlight_algorithms.ditto import Ditto
 from fedlight_algorithms.fedasam import FedASAM
 from fedlight_algorithms.fedavg import FedAvg
@@ -15,9 +16,13 @@ from fedlight_algorithms.fedrep import FedRep
 from fedlight_algorithms.fedsam import FedSAM
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
+from fedlight_algorithms.mmd import MMD
 from fedlight_algorithms.moon import MOON
+from fedlight_algorithms.prototypes import Prototypes
 
 __all__ = [
+    "CORAL",
+    "MMD",
     "MOON",
     "AdaIN",
     "AllPrivate",
@@ -36,4 +41,5 @@ __all__ = [
     "Local",
     "MixStyle",
     "MomentAlignment",
+    "Prototypes",
 ]

@@ -91,7 +91,7 @@ class MOON(ClientPlugin):
 
 def contrast(z: Tensor, z_round: Tensor, z_last: Tensor, tau: float) -> Tensor:
     """Computes l_con, a scalar, for features (N, C)."""
-    similar = torch.stack([F.cosine_similarity(z, other, dim=1) for other in (z_round, z_last)], 1)  # (N, 2)
+    similar = torch.stack([F.cosine_similarity(z, other, dim=1, eps=1e-4) for other in (z_round, z_last)], 1)  # (N, 2)
     return F.cross_entropy(similar / tau, torch.zeros(len(z), dtype=torch.int64, device=z.device))
 
 
