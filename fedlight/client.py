@@ -81,7 +81,7 @@ class Client:
         self._trainer: Trainer | None = None
         self._epochs = 0
         self._optimizer_state: Mapping[Any, Any] | None = None
-        self._own: State = {}
+        self.own: State = {}  # parameters and buffers that stay here
 
     # --- the phases of a round -----------------------------------------------------------------------------------
 
@@ -126,6 +126,8 @@ class Client:
             One evaluation an institution that has cases in this split.
         """
         self.receive(broadcast)
+        for plugin in self.plugins:
+            state.load(self.module, plugin.personal())
         if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
             loader = self.data.train_loader(self.site, seed=derive(broadcast.context.seed, self.site, "recalibrate"))
             recalibrate(self.module, (batch["image"] for batch in loader))
@@ -135,9 +137,9 @@ class Client:
             if (evaluation := self.score(institution, stage, broadcast.context.round, distances)) is not None
         )
 
-    def receive(self, broadcast: Broadcast, with_own: bool = True) -> None:
-        """Loads the broadcast model and, unless told otherwise, what is the site's own."""
-        state.load(self.module, {**broadcast.params, **broadcast.buffers, **(self._own if with_own else {})})
+    def receive(self, broadcast: Broadcast, own: State | None = None) -> None:
+        """Loads the broadcast model and what is the site's own, or what is given in its place."""
+        state.load(self.module, {**broadcast.params, **broadcast.buffers, **(self.own if own is None else own)})
 
     def score(self, institution: str, stage: Stage, round: int, distances: bool) -> Evaluation | None:
         """Scores the model that is loaded on one split of an institution; None where it has no case."""
@@ -163,7 +165,7 @@ class Client:
         """Returns what the client keeps from round to round: tensors and plain values."""
         return {
             "epochs": self._epochs,
-            "own": dict(self._own),
+            "own": dict(self.own),
             "optimizer": None if self._optimizer_state is None else dict(self._optimizer_state),
             "plugins": {plugin.instance_id: plugin.state_dict() for plugin in self.plugins},
         }
@@ -171,7 +173,7 @@ class Client:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Takes back what ``state_dict`` returned."""
         self._epochs = saved["epochs"]
-        self._own = dict(saved["own"])
+        self.own = dict(saved["own"])
         self._optimizer_state = saved["optimizer"]
         for plugin in self.plugins:
             plugin.load_state_dict(saved["plugins"][plugin.instance_id])
@@ -200,11 +202,11 @@ class Client:
     def _keep_own(self) -> tuple[State, State]:
         """Splits the trained state into what leaves the site and what stays; returns the former."""
         params, buffers = state.parameters_of(self.module), state.buffers_of(self.module)
-        private = {name for plugin in self.plugins for name in plugin.private(list(params))}
+        private = {name for plugin in self.plugins for name in plugin.private(params)}
         shared = {name: value for name, value in params.items() if name not in private}
-        self._own = state.select(params, private)
+        self.own = state.select(params, private)
         if self.local.buffers == "local" or not shared:  # statistics belong to the parameters that they were made with
-            self._own |= buffers
+            self.own |= buffers
             buffers = {}
         return shared, buffers if self.local.buffers == "average" else {}
 

@@ -105,8 +105,8 @@ class Run:
 
     @property
     def own_models(self) -> bool:
-        """Whether sites keep parameters or running statistics of their own."""
-        return bool(self.server.private) or self.make_client.local.buffers == "local"
+        """Whether sites keep a model, parameters or running statistics of their own."""
+        return self.server.sites_differ or self.make_client.local.buffers == "local"
 
     def open(self, executor: Executor) -> None:
         """Starts executor and trackers."""

@@ -42,7 +42,9 @@ class Server:
         self.buffers = buffers
         self.shared: Shared = {}
         self.round = 0
-        self.private = frozenset(name for plugin in plugins for name in plugin.private(list(params)))
+        self.private = frozenset(name for plugin in plugins for name in plugin.private(params))
+        personal = any(type(plugin).personal is not ClientPlugin.personal for plugin in plugins)
+        self.sites_differ = bool(self.private) or personal  # whether a site has a model that only it has
 
     @property
     def public(self) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,6 +109,20 @@ class FederatedModule(LightningModule):
         """Runs one step: every plugin in the order in which the config lists it."""
         for plugin in self.plugins:
             batch = plugin.transform_batch(batch)
+        draws = [plugin.generator.get_state() for plugin in self.plugins]
+        loss = self._objective(batch)
+        for plugin in self.plugins:
+            loss = plugin.descend(loss, partial(self._repeat, batch, draws))
+        return loss
+
+    def _repeat(self, batch: Batch, draws: Sequence[Tensor]) -> Tensor:
+        """The objective once more, with the random numbers that plugins drew the first time."""
+        for plugin, drawn in zip(self.plugins, draws, strict=True):
+            plugin.generator.set_state(drawn)
+        return self._objective(batch, report=False)
+
+    def _objective(self, batch: Batch, report: bool = True) -> Tensor:
+        """The supervised loss of a styled pass plus every plugin's penalty."""
         logits, features = self._styled_pass(batch)
         loss = self.criterion(logits, batch["mask"], batch["valid"])
         step = Step(
@@ -121,12 +136,14 @@ class FederatedModule(LightningModule):
             forward=self._plain_pass,
         )
         size = len(batch["case"])
-        self._count("train_loss", loss, size)
+        if report:
+            self._count("train_loss", loss, size)
         for plugin in self.plugins:
             penalty = plugin.penalty(step)
             if penalty is not None:
                 loss = loss + penalty
-                self._count(f"{plugin.instance_id}/penalty", penalty, size)
+                if report:
+                    self._count(f"{plugin.instance_id}/penalty", penalty, size)
         return loss
 
     def _count(self, name: str, value: Tensor, size: int) -> None:
