@@ -2,17 +2,24 @@
 
 from fedlight_algorithms.adain import AdaIN
 from fedlight_algorithms.amplitude_mix import AmplitudeMix
+from fedlight_algorithms.ccst import CCST
+from fedlight_algorithms.cross_efdmix import CrossEFDMix
+from fedlight_algorithms.cross_mixstyle import CrossMixStyle
 from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
 from fedlight_algorithms.fedavgm import FedAvgM
 from fedlight_algorithms.fedprox import FedProx
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
+from fedlight_algorithms.style_exploration import StyleExploration
 
 __all__ = [
+    "CCST",
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",
+    "CrossEFDMix",
+    "CrossMixStyle",
     "FedAvg",
     "FedAvgAlign",
     "FedAvgM",
@@ -20,4 +27,5 @@ __all__ = [
     "Local",
     "MixStyle",
     "MomentAlignment",
+    "StyleExploration",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from fedlight.plugins.client_plugin import ClientPlugin
@@ -23,6 +24,12 @@ def require_probability(p: float) -> None:
     """
     if not 0 <= p <= 1:
         raise ValueError(f"p must be a probability in [0, 1], got {p}. To restyle half of the time, use 0.5.")
+
+
+def draw_beta(n: int, alpha: float, generator: torch.Generator) -> Tensor:
+    """Draws n numbers from Beta(alpha, alpha), (n,), float32, from a generator of its own."""
+    both = torch.full((n, 2), alpha, dtype=torch.float64)
+    return torch._sample_dirichlet(both, generator)[:, 0].float()
 
 
 def exchange_moments(
