@@ -8,6 +8,7 @@ from fedlight_algorithms.cross_mixstyle import CrossMixStyle
 from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
 from fedlight_algorithms.fedavgm import FedAvgM
+from fedlight_algorithms.fedfa import FedFA
 from fedlight_algorithms.fedprox import FedProx
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
@@ -23,6 +24,7 @@ __all__ = [
     "FedAvg",
     "FedAvgAlign",
     "FedAvgM",
+    "FedFA",
     "FedProx",
     "Local",
     "MixStyle",
