@@ -5,11 +5,14 @@ from fedlight_algorithms.amplitude_mix import AmplitudeMix
 from fedlight_algorithms.ccst import CCST
 from fedlight_algorithms.cross_efdmix import CrossEFDMix
 from fedlight_algorithms.cross_mixstyle import CrossMixStyle
+from fedlight_algorithms.fedasam import FedASAM
 from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
 from fedlight_algorithms.fedavgm import FedAvgM
 from fedlight_algorithms.fedfa import FedFA
+from fedlight_algorithms.fedgamma import FedGAMMA
 from fedlight_algorithms.fedprox import FedProx
+from fedlight_algorithms.fedsam import FedSAM
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
 from fedlight_algorithms.style_exploration import StyleExploration
@@ -21,11 +24,14 @@ __all__ = [
     "AmplitudeMix",
     "CrossEFDMix",
     "CrossMixStyle",
+    "FedASAM",
     "FedAvg",
     "FedAvgAlign",
     "FedAvgM",
     "FedFA",
+    "FedGAMMA",
     "FedProx",
+    "FedSAM",
     "Local",
     "MixStyle",
     "MomentAlignment",

@@ -8,7 +8,9 @@ of any other method. It gives one model a site, all from the same initial weight
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
+
+from torch import Tensor
 
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.state import State
@@ -36,5 +38,5 @@ class Local(Aggregator):
 class AllPrivate(ClientPlugin):
     """Keeps every parameter at its site."""
 
-    def private(self, names: Sequence[str]) -> Collection[str]:
-        return names
+    def private(self, params: Mapping[str, Tensor]) -> Collection[str]:
+        return params

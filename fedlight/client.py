@@ -198,7 +198,7 @@ class Client:
     def _keep_own(self) -> tuple[State, State]:
         """Splits the trained state into what leaves the site and what stays; returns the former."""
         params, buffers = state.parameters_of(self.module), state.buffers_of(self.module)
-        private = {name for plugin in self.plugins for name in plugin.private(list(params))}
+        private = {name for plugin in self.plugins for name in plugin.private(params)}
         shared = {name: value for name, value in params.items() if name not in private}
         self._own = state.select(params, private)
         if self.local.buffers == "local" or not shared:  # statistics belong to the parameters that they were made with

@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from fedlight.data.federated import DataError, FederatedDataModule
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.randomness import seeded
+from fedlight.state import parameters_of
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.trainer import make_trainer
 
@@ -27,7 +28,7 @@ def prototypes(aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> tuple
         The aggregator, and the client plugins with the aggregator's own client half first.
 
     Raises:
-        ConfigError: If a plugin does not accept its arguments.
+        ConfigError: If a plugin does not accept its arguments or the other plugins.
     """
     aggregator = copy.deepcopy(aggregator)
     half = aggregator.client_half()
@@ -41,7 +42,18 @@ def prototypes(aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> tuple
             plugin.validate()
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
+    _check_pairs(clients)
     return aggregator, clients
+
+
+def _check_pairs(plugins: Sequence[ClientPlugin]) -> None:
+    """Refuses plugins that cannot work together."""
+    elsewhere = [plugin.instance_id for plugin in plugins if type(plugin).descend is not ClientPlugin.descend]
+    if len(elsewhere) > 1:
+        raise ConfigError(
+            f"plugins must have at most one that takes the gradient at other parameters, got {', '.join(elsewhere)}. "
+            "Keep one of them."
+        )
 
 
 def prepare(data: FederatedDataModule) -> None:
@@ -62,19 +74,22 @@ def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[
     """Fits a task to the data and builds its network; its initial weights depend on the seed alone.
 
     Raises:
-        ConfigError: If the task cannot be built or a plugin names a stage that the network does not have.
+        ConfigError: If the task cannot be built or a plugin cannot work with it, its optimizer or the data.
     """
     try:
         module.bind(data.format)
         with seeded(seed, "initial weights"):
             module.configure_model()
-        module.configure_optimizers()  # for its arguments' sake
+        optimizer = module.configure_optimizers()
         stages = module.stages()
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"model: {error}") from error
+    params = parameters_of(module)
     for plugin in plugins:
         try:
             plugin.check(data.format)
+            plugin.private(params)
+            optimizer = plugin.wrap_optimizer(optimizer)
         except ValueError as error:
             raise ConfigError(f"{plugin.instance_id}: {error}") from error
         for stage in plugin.stages:

@@ -44,7 +44,7 @@ class Server:
         self.buffers = buffers
         self.shared: Shared = {}
         self.round = 0
-        self.private = frozenset(name for plugin in plugins for name in plugin.private(list(params)))
+        self.private = frozenset(name for plugin in plugins for name in plugin.private(params))
 
     @property
     def public(self) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -62,12 +62,25 @@ class ClientPlugin(Plugin, Callback):
         """Returns a differentiable scalar to add to the loss, already weighted, or None for nothing."""
         return None
 
+    def descend(self, loss: Tensor, again: Callable[[], Tensor]) -> Tensor:
+        """Returns the loss whose gradient the optimizer gets: ``loss`` itself, or one that is taken elsewhere.
+
+        At most one plugin of a run may have this hook. It may use up the graph of ``loss``, move the parameters and
+        call ``again``, which repeats the pass with the same draws and every penalty; Lightning's
+        ``on_after_backward`` is the place to move the parameters back.
+        """
+        return loss
+
     def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
-        """Returns the optimizer to train with, for instance one that looks for a flat minimum."""
+        """Returns the optimizer to train with; also called once when the config is read.
+
+        Raises:
+            ValueError: If the plugin cannot work with it: one sentence with the value, the rule and the way out.
+        """
         return optimizer
 
-    def private(self, names: Sequence[str]) -> Collection[str]:
-        """Returns those of the trainable parameters' names that stay at the site."""
+    def private(self, params: Mapping[str, Tensor]) -> Collection[str]:
+        """Returns the names of those trainable parameters that stay at the site; only names and shapes may decide."""
         return ()
 
     def on_round_end(self, module: LightningModule) -> Statistics:

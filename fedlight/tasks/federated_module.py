@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -107,6 +108,20 @@ class FederatedModule(LightningModule):
         """Runs one step: every plugin in the order in which the config lists it."""
         for plugin in self.plugins:
             batch = plugin.transform_batch(batch)
+        draws = [plugin.generator.get_state() for plugin in self.plugins]
+        loss = self._objective(batch)
+        for plugin in self.plugins:
+            loss = plugin.descend(loss, partial(self._repeat, batch, draws))
+        return loss
+
+    def _repeat(self, batch: Batch, draws: Sequence[Tensor]) -> Tensor:
+        """The objective once more, with the random numbers that plugins drew the first time."""
+        for plugin, drawn in zip(self.plugins, draws, strict=True):
+            plugin.generator.set_state(drawn)
+        return self._objective(batch, report=False)
+
+    def _objective(self, batch: Batch, report: bool = True) -> Tensor:
+        """The supervised loss of a styled pass plus every plugin's penalty."""
         logits, features = self._styled_pass(batch)
         loss = self.criterion(logits, batch["mask"], batch["valid"])
         step = Step(
@@ -119,15 +134,18 @@ class FederatedModule(LightningModule):
             criterion=self.criterion,
             forward=self._plain_pass,
         )
-        size = len(batch["case"])
-        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size)
+        if report:
+            self._report("train_loss", loss, batch)
         for plugin in self.plugins:
             penalty = plugin.penalty(step)
             if penalty is not None:
                 loss = loss + penalty
-                name = f"{plugin.instance_id}/penalty"
-                self.log(name, penalty.detach(), on_step=False, on_epoch=True, batch_size=size)
+                if report:
+                    self._report(f"{plugin.instance_id}/penalty", penalty, batch)
         return loss
+
+    def _report(self, name: str, value: Tensor, batch: Batch) -> None:
+        self.log(name, value.detach(), on_step=False, on_epoch=True, batch_size=len(batch["case"]))
 
     def _styled_pass(self, batch: Batch) -> View:
         """The training pass: hooks restyle the stages that plugins named."""

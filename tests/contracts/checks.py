@@ -76,7 +76,7 @@ def _start(aggregator: Aggregator) -> State:
     """The parameters that an aggregator gets to see: those that its client half does not keep at the sites."""
     params = parameters_of(task())
     half = aggregator.client_half()
-    private = set(half.private(list(params))) if half is not None else set()
+    private = set(half.private(params)) if half is not None else set()
     return {name: value for name, value in params.items() if name not in private}
 
 
