@@ -83,7 +83,7 @@ class CrossEFDMix(StyleBank):
         return styles.mean(0)  # (C, K)
 
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
-        share = draw_beta(len(x), self.alpha, self.generator).to(x.device)[:, None, None, None]
+        share = draw_beta(self.alpha, len(x), self.generator).to(x.device)
         values = x.detach().float()
         matched = look_up(values.flatten(2), own, others).reshape(values.shape)
         return (x + (1 - share) * (matched - values)).to(x.dtype)

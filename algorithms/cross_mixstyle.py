@@ -68,7 +68,7 @@ class CrossMixStyle(MomentBank):
 
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
         partner = self.drawn(others, self.spread)
-        share = draw_beta(len(x), self.alpha, self.generator).to(x.device)
+        share = draw_beta(self.alpha, len(x), self.generator).flatten().to(x.device)
         return self.put_on_style(x, own, mix(own, partner, share))
 
 

@@ -26,12 +26,6 @@ def require_probability(p: float) -> None:
         raise ValueError(f"p must be a probability in [0, 1], got {p}. To restyle half of the time, use 0.5.")
 
 
-def draw_beta(n: int, alpha: float, generator: torch.Generator) -> Tensor:
-    """Draws n numbers from Beta(alpha, alpha), (n,), float32, from a generator of its own."""
-    both = torch.full((n, 2), alpha, dtype=torch.float64)
-    return torch._sample_dirichlet(both, generator)[:, 0].float()
-
-
 def exchange_moments(
     x: Tensor, mean: Tensor, variance: Tensor, new_mean: Tensor, new_variance: Tensor, eps: float = 1e-6
 ) -> Tensor:
@@ -50,3 +44,10 @@ def exchange_moments(
     """
     scale = (new_variance + eps).sqrt() / (variance + eps).sqrt()  # (N, C, 1, 1)
     return ((x - mean) * scale + new_mean).to(x.dtype)
+
+
+def draw_beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
+    """Draws from Beta(alpha, alpha) for each of n images: (n, 1, 1, 1), float32."""
+    both = torch.full((n, 2), alpha, dtype=torch.float64)
+    # torch.distributions takes no generator, and a Dirichlet of two is a Beta
+    return torch._sample_dirichlet(both, generator)[:, 0].float()[:, None, None, None]
