@@ -13,6 +13,7 @@ from fedlight_algorithms.fedfa import FedFA
 from fedlight_algorithms.fedgamma import FedGAMMA
 from fedlight_algorithms.fedprox import FedProx
 from fedlight_algorithms.fedsam import FedSAM
+from fedlight_algorithms.harmofl import HarmoFL
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
 from fedlight_algorithms.style_exploration import StyleExploration
@@ -32,6 +33,7 @@ __all__ = [
     "FedGAMMA",
     "FedProx",
     "FedSAM",
+    "HarmoFL",
     "Local",
     "MixStyle",
     "MomentAlignment",

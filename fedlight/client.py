@@ -15,7 +15,7 @@ from fedlight import state
 from fedlight.buffers import recalibrate
 from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.metrics import summarise
-from fedlight.plugins import ClientPlugin
+from fedlight.plugins import ClientPlugin, Harmonisation
 from fedlight.randomness import derive, generator, seeded
 from fedlight.state import State
 from fedlight.tasks.federated_module import FederatedModule
@@ -126,7 +126,7 @@ class Client:
         self.receive(broadcast)
         if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
             loader = self.data.train_loader(self.site, seed=derive(broadcast.context.seed, self.site, "recalibrate"))
-            recalibrate(self.module, (batch["image"] for batch in loader))
+            recalibrate(self.module, (self.module.harmonised(batch["image"], batch["valid"]) for batch in loader))
         return tuple(
             evaluation
             for institution in self.data.institutions(self.site)
@@ -136,6 +136,11 @@ class Client:
     def receive(self, broadcast: Broadcast, with_own: bool = True) -> None:
         """Loads the broadcast model and, unless told otherwise, what is the site's own."""
         state.load(self.module, {**broadcast.params, **broadcast.buffers, **(self._own if with_own else {})})
+        self.module.harmonisers = [
+            (plugin, broadcast.shared.get(plugin.instance_id, {}))
+            for plugin in self.plugins
+            if isinstance(plugin, Harmonisation)
+        ]
 
     def score(self, institution: str, stage: Stage, round: int, distances: bool) -> Evaluation | None:
         """Scores the model that is loaded on one split of an institution; None where it has no case."""

@@ -33,7 +33,7 @@ def score_unseen(
         client = make_client(site, broadcast.context.round)
         client.receive(broadcast, with_own=private)
         if client.local.buffers != "average" and buffers_of(client.module):
-            images = (batch["image"] for batch in client.data.loader(institution, "test"))
+            images = (client.module.seen(batch) for batch in client.data.loader(institution, "test"))
             recalibrate(client.module, images)
         evaluation = client.score(institution, "test", broadcast.context.round, distances=True)
         if evaluation is not None:
