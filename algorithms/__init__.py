@@ -5,6 +5,7 @@ from fedlight_algorithms.amplitude_mix import AmplitudeMix
 from fedlight_algorithms.ccst import CCST
 from fedlight_algorithms.cross_efdmix import CrossEFDMix
 from fedlight_algorithms.cross_mixstyle import CrossMixStyle
+from fedlight_algorithms.elcfs import ELCFS
 from fedlight_algorithms.fedasam import FedASAM
 from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
@@ -20,6 +21,7 @@ from fedlight_algorithms.style_exploration import StyleExploration
 
 __all__ = [
     "CCST",
+    "ELCFS",
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",

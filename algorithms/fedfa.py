@@ -11,7 +11,7 @@ the sites differ. How much sites differ in a channel is all that they learn of e
 Shared: m_k for mu and sigma up, V for both down, 2 C numbers each way and stage; the defaults on plain-16 (16 + 32 +
 128 channels) make 1408 bytes up and as many down. Privacy: running means over a site's batches; nothing is sent before
 ``min_images`` images were seen. Secure aggregation: possible, the server needs sums of m_k and of m_k^2 only. Cost: two
-passes over three feature maps a step, under a tenth of FedAvg's time. Settings that matter: ``stages``, ``p``.
+passes over three feature maps a step, 1.1 times FedAvg's time. Settings that matter: ``stages``, ``p``.
 
 Released code (``released``): V is one number, the variance over sites and channels together, so gamma is 1 in every
 channel and the method is DSU with twice the variance. Its variances are unbiased, so a batch of one is not a number,

@@ -78,9 +78,10 @@ class FederatedModule(LightningModule):
 
     @abstractmethod
     def stages(self) -> Mapping[str, str]:
-        """Maps stage names ("input", "encoder1", ..., "bottleneck", "decoder1", ..., "logits") to submodules' names.
+        """Maps names of stages to names of submodules.
 
-        "input" maps to "": the network's own input.
+        The names are "input", "encoder1", ..., "bottleneck", "decoder1", ..., "decoder" (what the head gets) and
+        "logits"; "input" maps to "", the network's own input.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from fedlight_algorithms import CrossEFDMix, FedAvg
-from fedlight_algorithms.cross_efdmix import look_up, quantiles_of, transport
+from fedlight_algorithms.cross_efdmix import displacement, quantiles_of, transport
 from torch import Tensor
 
 from fedlight.state import num_bytes
@@ -40,20 +40,28 @@ def test_equal_values_get_one_rank() -> None:
 
 
 def test_a_constant_channel_becomes_the_others_median() -> None:
-    assert look_up(row(5.0, 5.0), row(5.0, 5.0, 5.0), row(1.0, 2.0, 9.0)).flatten().tolist() == [2.0, 2.0]
+    moved = displacement(row(5.0, 5.0), row(5.0, 5.0, 5.0), row(1.0, 2.0, 9.0), torch.zeros(1))
+    assert moved.flatten().tolist() == [-3.0, -3.0]
 
 
 def test_the_table_is_the_transport_up_to_its_steps() -> None:
-    """Slopes are at most 40, steps 2 / 256: an error below 40 * 2 / 256 / 2."""
+    """Slopes are at most 40, steps 2 / 256, and at lambda 1/2 values go half the way: an error below 20 / 256."""
     own, others = row(1.0, 2.0, 3.0), row(10.0, 20.0, 60.0)
     values = torch.linspace(1, 3, 777)[None, None]
-    assert (look_up(values, own, others) - transport(values, own, others)).abs().max() < 40 / 256
+    expected = (transport(values, own, others) - values) / 2
+    assert (displacement(values, own, others, torch.full((1,), 0.5)) - expected).abs().max() < 20 / 256
+
+
+def test_values_beyond_the_outermost_quantiles_go_as_far_as_these() -> None:
+    """9 from 1 to 10 and 57 from 3 to 60."""
+    moved = displacement(row(0.0, 4.0), row(1.0, 2.0, 3.0), row(10.0, 20.0, 60.0), torch.zeros(1))
+    assert moved.flatten().tolist() == [9.0, 57.0]
 
 
 def test_with_its_own_quantiles_an_image_stays_itself() -> None:
     x = images_of("B")["image"]
     own = quantiles_of(x, images_of("B")["valid"], 9)
-    torch.testing.assert_close(look_up(x.flatten(2), own, own), x.flatten(2), rtol=1e-4, atol=1e-5)
+    assert displacement(x.flatten(2), own, own, torch.zeros(4)).abs().max() < 1e-5
 
 
 def test_an_image_goes_some_way_to_the_others_distribution() -> None:
