@@ -2,33 +2,45 @@
 
 from fedlight_algorithms.adain import AdaIN
 from fedlight_algorithms.amplitude_mix import AmplitudeMix
+from fedlight_algorithms.ccst import CCST
 from fedlight_algorithms.coral import CORAL
+from fedlight_algorithms.cross_efdmix import CrossEFDMix
+from fedlight_algorithms.cross_mixstyle import CrossMixStyle
 from fedlight_algorithms.ditto import Ditto
-from fedlight_algorithms.fedadg import FedADG
+from fedlight_algorithms.elcfs import ELCFS
+from fedlight_algorithms.fedadg import Discriminator, FedADG
 from fedlight_algorithms.fedasam import FedASAM
 from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
 from fedlight_algorithms.fedavgm import FedAvgM
 from fedlight_algorithms.fedbn import FedBN
+from fedlight_algorithms.fedfa import FedFA
 from fedlight_algorithms.fedgamma import FedGAMMA
 from fedlight_algorithms.fedper import FedPer
 from fedlight_algorithms.fedprox import FedProx
 from fedlight_algorithms.fedrep import FedRep
 from fedlight_algorithms.fedsam import FedSAM
 from fedlight_algorithms.fedsr import FedSR
+from fedlight_algorithms.harmofl import HarmoFL
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
 from fedlight_algorithms.mmd import MMD
 from fedlight_algorithms.moon import MOON
 from fedlight_algorithms.prototypes import Prototypes
+from fedlight_algorithms.style_exploration import StyleExploration
 
 __all__ = [
+    "CCST",
     "CORAL",
+    "ELCFS",
     "MMD",
     "MOON",
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",
+    "CrossEFDMix",
+    "CrossMixStyle",
+    "Discriminator",
     "Ditto",
     "FedADG",
     "FedASAM",
@@ -36,14 +48,17 @@ __all__ = [
     "FedAvgAlign",
     "FedAvgM",
     "FedBN",
+    "FedFA",
     "FedGAMMA",
     "FedPer",
     "FedProx",
     "FedRep",
     "FedSAM",
     "FedSR",
+    "HarmoFL",
     "Local",
     "MixStyle",
     "MomentAlignment",
     "Prototypes",
+    "StyleExploration",
 ]

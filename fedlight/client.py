@@ -15,7 +15,7 @@ from fedlight import state
 from fedlight.buffers import recalibrate
 from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.metrics import summarise
-from fedlight.plugins import ClientPlugin
+from fedlight.plugins import ClientPlugin, Harmonisation
 from fedlight.randomness import derive, generator, seeded
 from fedlight.state import State
 from fedlight.tasks.federated_module import FederatedModule
@@ -130,7 +130,7 @@ class Client:
             state.load(self.module, plugin.personal())
         if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
             loader = self.data.train_loader(self.site, seed=derive(broadcast.context.seed, self.site, "recalibrate"))
-            recalibrate(self.module, (batch["image"] for batch in loader))
+            recalibrate(self.module, (self.module.harmonised(batch["image"], batch["valid"]) for batch in loader))
         return tuple(
             evaluation
             for institution in self.data.institutions(self.site)
@@ -140,6 +140,11 @@ class Client:
     def receive(self, broadcast: Broadcast, own: State | None = None) -> None:
         """Loads the broadcast model and what is the site's own, or what is given in its place."""
         state.load(self.module, {**broadcast.params, **broadcast.buffers, **(self.own if own is None else own)})
+        self.module.harmonisers = [
+            (plugin, broadcast.shared.get(plugin.instance_id, {}))
+            for plugin in self.plugins
+            if isinstance(plugin, Harmonisation)
+        ]
 
     def score(self, institution: str, stage: Stage, round: int, distances: bool) -> Evaluation | None:
         """Scores the model that is loaded on one split of an institution; None where it has no case."""

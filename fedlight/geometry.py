@@ -6,6 +6,7 @@ and below. Masks that go back to a user are always on the grid of the input.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,3 +37,23 @@ def restore(logits: Tensor, size: tuple[int, int], resized: bool) -> Tensor:
     if (height, width) == size:
         return content
     return F.interpolate(content, size=size, mode="bilinear", align_corners=False)
+
+
+def onto_grid(maps: Tensor, sizes: Tensor, grid: tuple[int, int], resized: bool) -> Tensor:
+    """Brings maps from the grids of cases as they were read to the network's grid.
+
+    Args:
+        maps: (N, H, W), bool; a smaller case lies in the top left corner.
+        sizes: (N, 2), int64, (height, width) of every case as it was read.
+        grid: (height, width) of the network's grid.
+        resized: Whether cases were resized to the grid; if not, they were only padded.
+
+    Returns:
+        (N, *grid), bool, False in the padding.
+    """
+    result = torch.zeros(len(maps), *grid, dtype=torch.bool, device=maps.device)
+    for i, (height, width) in enumerate(sizes.tolist()):
+        content = content_size((height, width), grid) if resized else (height, width)
+        case = maps[i : i + 1, None, :height, :width].float()
+        result[i, : content[0], : content[1]] = F.interpolate(case, size=content, mode="nearest-exact")[0, 0] > 0
+    return result

@@ -76,6 +76,7 @@ class Run:
         run = cls._assemble(federation, module, data, trained(federation.run_folder, ckpt_path))
         run.server.round = load_selected(run.folder, module)
         run.server.params, run.server.buffers = state.parameters_of(module), state.buffers_of(module)
+        run.server.shared = {plugin.instance_id: reference for plugin, reference in module.harmonisers}
         run.make_client = replace(run.make_client, selected=True)
         return run
 
@@ -168,6 +169,7 @@ class Run:
     def _checkpoint(self) -> dict[str, Any]:
         module = self.make_client.module
         state.load(module, {**self.server.params, **self.server.buffers})
+        module.harmonisers = self.server.harmonisers
         about = {
             "version": fedlight.__version__,
             "round": self.server.round,
@@ -216,7 +218,8 @@ def load_selected(folder: RunFolder, module: FederatedModule) -> int:
     try:
         checkpoint = torch.load(folder.selected, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        module.on_load_checkpoint(checkpoint)
+    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder.selected} must hold this config's network, got an error: {reason}") from error
     return int(checkpoint["fedlight"]["round"])

@@ -7,7 +7,8 @@ from typing import Any
 
 from fedlight import state
 from fedlight.buffers import BufferAverage
-from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins import Aggregator, ClientPlugin, Harmonisation
+from fedlight.plugins.harmonisation import Harmonisers
 from fedlight.state import State
 from fedlight.tracking.tracker import SiteRound
 from fedlight.update import Broadcast, RoundContext, Shared, SiteFailure, Update
@@ -50,6 +51,12 @@ class Server:
     def public(self) -> State:
         """The parameters that travel: all that no plugin keeps at the sites."""
         return {name: value for name, value in self.params.items() if name not in self.private}
+
+    @property
+    def harmonisers(self) -> Harmonisers:
+        """The plugins that harmonise images, with what the sites are sent for it."""
+        harmonising = [plugin for plugin in self.plugins if isinstance(plugin, Harmonisation)]
+        return [(plugin, self.shared.get(plugin.instance_id, {})) for plugin in harmonising]
 
     def broadcast(self, context: RoundContext) -> Broadcast:
         """Returns what every site of a round is sent."""

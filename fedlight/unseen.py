@@ -46,7 +46,7 @@ def score_unseen(
 def _scored(model: str, client: Client, institution: str, round: int) -> Iterator[tuple[str, Evaluation]]:
     """Scores what a client has loaded; with running statistics of this institution, if they are not shared."""
     if client.local.buffers != "average" and buffers_of(client.module):
-        recalibrate(client.module, (batch["image"] for batch in client.data.loader(institution, "test")))
+        recalibrate(client.module, (client.module.seen(batch) for batch in client.data.loader(institution, "test")))
     evaluation = client.score(institution, "test", round, distances=True)
     if evaluation is not None:
         yield model, evaluation

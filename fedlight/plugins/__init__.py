@@ -4,7 +4,18 @@ from fedlight.batch import Batch, Step, View
 from fedlight.plugins.aggregator import Aggregator
 from fedlight.plugins.alignment import Alignment
 from fedlight.plugins.client_plugin import ClientPlugin
+from fedlight.plugins.harmonisation import Harmonisation
 from fedlight.plugins.plugin import Plugin
 from fedlight.plugins.style import StyleAugmentation
 
-__all__ = ["Aggregator", "Alignment", "Batch", "ClientPlugin", "Plugin", "Step", "StyleAugmentation", "View"]
+__all__ = [
+    "Aggregator",
+    "Alignment",
+    "Batch",
+    "ClientPlugin",
+    "Harmonisation",
+    "Plugin",
+    "Step",
+    "StyleAugmentation",
+    "View",
+]

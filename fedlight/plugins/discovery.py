@@ -88,7 +88,7 @@ def registered() -> list[PluginInfo]:
         ValueError: If two of them have one name; configs could not tell them apart.
     """
     found: dict[str, PluginInfo] = {}
-    for cls in _concrete(Plugin):
+    for cls in dict.fromkeys(_concrete(Plugin)):  # a class with two bases comes by twice
         origin = _origin(cls)
         if origin is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from fedlight.plugins.client_plugin import ClientPlugin
@@ -43,3 +44,10 @@ def exchange_moments(
     """
     scale = (new_variance + eps).sqrt() / (variance + eps).sqrt()  # (N, C, 1, 1)
     return ((x - mean) * scale + new_mean).to(x.dtype)
+
+
+def draw_beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
+    """Draws from Beta(alpha, alpha) for each of n images: (n, 1, 1, 1), float32."""
+    both = torch.full((n, 2), alpha, dtype=torch.float64)
+    # torch.distributions takes no generator, and a Dirichlet of two is a Beta
+    return torch._sample_dirichlet(both, generator)[:, 0].float()[:, None, None, None]

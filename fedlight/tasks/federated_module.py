@@ -17,7 +17,9 @@ from torch.utils.hooks import RemovableHandle
 
 from fedlight.batch import Batch, Step, View
 from fedlight.data_format import DataFormat
+from fedlight.geometry import onto_grid
 from fedlight.plugins import ClientPlugin
+from fedlight.plugins.harmonisation import Harmonisers, rebuilt, saved
 from fedlight.state import State
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -46,6 +48,7 @@ class FederatedModule(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.plugins: Sequence[ClientPlugin] = ()
+        self.harmonisers: Harmonisers = ()
         self.global_round = 1
         self.optimizer_state: Mapping[Any, Any] | None = None
         self.distances = False  # whether `score` measures surface distances too
@@ -76,9 +79,10 @@ class FederatedModule(LightningModule):
 
     @abstractmethod
     def stages(self) -> Mapping[str, str]:
-        """Maps stage names ("input", "encoder1", ..., "bottleneck", "decoder1", ..., "logits") to submodules' names.
+        """Maps names of stages to names of submodules.
 
-        "input" maps to "": the network's own input.
+        The names are "input", "encoder1", ..., "bottleneck", "decoder1", ..., "decoder" (what the head gets) and
+        "logits"; "input" maps to "", the network's own input.
         """
 
     @abstractmethod
@@ -229,6 +233,33 @@ class FederatedModule(LightningModule):
         return optimizer
 
     # --- evaluation --------------------------------------------------------------------------------------------
+
+    def harmonised(self, images: Tensor, valid: Tensor) -> Tensor:
+        """Returns images as the network is to see them: as they are, unless plugins harmonise images.
+
+        Args:
+            images: (N, C, H, W).
+            valid: (N, H, W), bool, on the grid of the images.
+        """
+        for plugin, reference in self.harmonisers:
+            images = plugin.harmonise(images, valid, reference)
+        return images
+
+    def seen(self, batch: Batch) -> Tensor:
+        """Returns the images of an evaluation batch as the network is to see them, (N, C, H, W)."""
+        if not self.harmonisers:
+            return batch["image"]
+        grid = (batch["image"].shape[-2], batch["image"].shape[-1])
+        return self.harmonised(batch["image"], onto_grid(batch["valid"], batch["size"], grid, self.resized))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps with a model what its images must go through."""
+        if self.harmonisers:
+            checkpoint["harmonisers"] = saved(self.harmonisers)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes back what images must go through."""
+        self.harmonisers = rebuilt(checkpoint.get("harmonisers", ()))
 
     def on_validation_start(self) -> None:
         """Starts an empty list of scores."""

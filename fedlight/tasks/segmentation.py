@@ -210,7 +210,7 @@ class SegmentationTask(FederatedModule):
 
         Where cases of a batch differ in size, the smaller ones lie in the top left corner and are 0 elsewhere.
         """
-        probabilities = self._probabilities(self._logits(batch["image"]))
+        probabilities = self._probabilities(self._logits(self.seen(batch)))
         sizes = [(int(height), int(width)) for height, width in batch["size"].tolist()]
         cases = [restore(probabilities[i : i + 1], size, self.resized) for i, size in enumerate(sizes)]
         height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
@@ -286,12 +286,14 @@ class SegmentationTask(FederatedModule):
 
     def checkpoint(self) -> dict[str, Any]:
         """Returns what a file needs that ``SegmentationTask.load_from_checkpoint`` opens: tensors and plain values."""
-        return {
+        checkpoint = {
             "state_dict": {name: value.detach().cpu().clone() for name, value in self.state_dict().items()},
-            "hyper_parameters": self.settings(),
             "pytorch-lightning_version": lightning.__version__,
         }
+        self.on_save_checkpoint(checkpoint)
+        return checkpoint
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Makes a checkpoint that a Trainer saves open in the same way."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["hyper_parameters"] = self.settings()

@@ -38,13 +38,13 @@ def find_stages(network: nn.Module, in_channels: int) -> dict[str, str]:
 
     Returns:
         "input" -> "", "encoder1", ... (fine to coarse), "bottleneck", "decoder1", ... (in the order in which they run),
-        "logits".
+        "decoder" (its result, which the head gets), "logits".
     """
     images, _ = probe(network, in_channels)
     with undisturbed(network):
         trace = _run(network, images)
         places = {"input": "", **_encoder_stages(network, images, trace), **_decoder_stages(network, trace)}
-        places["logits"] = "segmentation_head"
+        places |= {"decoder": "decoder", "logits": "segmentation_head"}
     return {stage: place for stage, place in places.items() if not place or trace.calls[place] == 1}
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from fedlight_algorithms import AmplitudeMix, FedAvg
-from fedlight_algorithms.amplitude_mix import half_width, low_frequencies, mix
 from torch import Tensor
 
 from fedlight.batch import Batch
+from fedlight.plugins.amplitude import half_width, low_frequencies, mix
 from fedlight.state import num_bytes
 from fedlight.update import Broadcast
 from tests.contracts.harness import SITES, Clinic, context_of, images_of, task
@@ -139,6 +139,40 @@ def test_strength_bounds_the_share() -> None:
     assert means.mean().item() == pytest.approx(1.5, abs=5 * 0.29 / 20)
 
 
+def test_amplitudes_are_drawn_around_a_sites_mean() -> None:
+    """Mean amplitude 3 with deviation 0.5 on images of mean 1, uniform shares t in [0, 1].
+
+    Means become 1 + t (a - 1) with a from N(3, (0.5 spread)^2): the largest of 4000 is well above the 3 that spread 0
+    cannot exceed, and none is below 0.
+    """
+    mean = low_frequencies(spectrum_of(wave(3, 0)), 1)[0].abs()
+    bank = {"B/amplitude": mean, "B/deviation": mean / 6}
+    many = batch_of(wave(1, 0).expand(4000, 1, 8, 8))
+    tops = []
+    for spread in (0.0, 2.0):
+        out = begun(AmplitudeMix(p=1, window=0.125, spread=spread), bank).transform_batch(many)["image"]
+        tops.append(out.mean((1, 2, 3)).max().item())
+        assert out.mean((1, 2, 3)).min() >= 0
+    assert tops[0] <= 3.0001
+    assert 4 < tops[1] < 8
+
+
+def test_deviations_are_shared_only_when_used() -> None:
+    """Amplitudes 1 and 3 of the means, 1 and 4 of the waves: deviations 1 and 1.5."""
+    batch = batch_of(torch.cat([wave(1, 2), wave(3, 8)]))
+    plain, spread = (begun(AmplitudeMix(window=0.125, spread=s, min_images=2), {}) for s in (0.0, 1.0))
+    for plugin in (plain, spread):
+        plugin.transform_batch(batch)
+    assert set(plain.on_round_end(task())) == {"amplitude"}
+    deviation = spread.on_round_end(task())["deviation"]
+    torch.testing.assert_close(deviation[0, 1], torch.tensor([1.0, 1.5]), atol=1e-6, rtol=0)
+
+
+def test_the_bytes_double_with_spread() -> None:
+    shared = Clinic.of(FedAvg(), [AmplitudeMix(spread=1)]).play(2).server.shared["AmplitudeMix"]
+    assert num_bytes(dict(shared)) == 2 * 3 * 72
+
+
 def test_an_empty_window_is_refused_with_the_way_out() -> None:
     """floor(0.01 * 64) = 0; the first frequency of 64 pixels needs 1 / 64 = 0.0156."""
     with pytest.raises(ValueError, match=r"got 0.01 for 64x96 images .* Use at least 0.0157"):
@@ -167,8 +201,10 @@ def test_the_bank_holds_half_a_window_of_every_site() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"p": 2.0}, {"min_images": 0}, {"window": 0.5}, {"window": 0.0}, {"strength": 1.5}], ids=str
+    "arguments",
+    [{"p": 2.0}, {"min_images": 0}, {"window": 0.5}, {"window": 0.0}, {"strength": 1.5}, {"spread": -1.0}],
+    ids=str,
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be"):
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} must"):
         AmplitudeMix(**arguments).validate()

@@ -38,11 +38,12 @@ class TinyNetwork(nn.Module):
         self.encoder1 = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU())
         self.encoder2 = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, stride=2), nn.ReLU())
         self.bottleneck = nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU())
+        self.decoder = nn.Upsample(scale_factor=2)
         self.head = nn.Conv2d(6, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        low = self.bottleneck(self.encoder2(self.encoder1(images)))
-        return F.interpolate(self.head(low), size=images.shape[-2:], mode="nearest")
+        logits: Tensor = self.head(self.decoder(self.bottleneck(self.encoder2(self.encoder1(images)))))
+        return logits
 
 
 class TinyTask(FederatedModule):
@@ -63,7 +64,11 @@ class TinyTask(FederatedModule):
         raise NotImplementedError
 
     def stages(self) -> dict[str, str]:
-        return {"input": "", "logits": "head", **{name: name for name in ("encoder1", "encoder2", "bottleneck")}}
+        return {
+            "input": "",
+            "logits": "head",
+            **{name: name for name in ("encoder1", "encoder2", "bottleneck", "decoder")},
+        }
 
     def criterion(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         each = F.binary_cross_entropy_with_logits(logits[:, 0].float(), masks.float(), reduction="none")

@@ -52,6 +52,7 @@ def test_stages_of_the_plain_u_net() -> None:
         "encoder3",
         "bottleneck",
         *(f"decoder{i}" for i in range(1, 5)),
+        "decoder",
         "logits",
     ]
     assert list(built().stages()) == expected

@@ -1,0 +1,105 @@
+"""A bank of amplitudes: what every site shares of the low frequencies of its images."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from fedlight.batch import Batch
+from fedlight.data_format import DataFormat
+from fedlight.plugins.amplitude import half_width, low_frequencies
+from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.style import StyleAugmentation
+from fedlight.update import Broadcast, RoundContext
+
+log = logging.getLogger("fedlight")
+
+
+class AmplitudeBank(StyleAugmentation):
+    """Knows the low-frequency amplitudes of every site's images; a member says what is done with them.
+
+    A site shares the mean over its images of a round, with ``spread`` their deviation too, and nothing from fewer than
+    ``min_images`` different images. Members have these arguments and ``window``.
+    """
+
+    window: float
+    spread: float
+    min_images: int
+
+    def active(self) -> bool:
+        """Says whether this plugin does anything at all."""
+        return True
+
+    def validate(self) -> None:
+        if not 0 < self.window < 0.5:
+            raise ValueError(f"window must be in (0, 0.5), got {self.window}. The default is 0.1.")
+        if self.spread < 0:
+            raise ValueError(f"spread must not be negative, got {self.spread}. 0 takes every site's mean amplitude.")
+        if self.min_images < 1:
+            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+
+    def check(self, data: DataFormat) -> None:
+        if self.active():
+            half_width(self.window, *data.train_size)
+
+    # --- at the site -------------------------------------------------------------------------------------------
+
+    def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
+        bank = broadcast.shared.get(self.instance_id, {})
+        self._others = {key: value.cpu() for key, value in bank.items() if not key.startswith(f"{site}/")}
+        self._donors = sorted(key.rpartition("/")[0] for key in self._others if key.endswith("/amplitude"))
+        self._seen: list[Tensor] = []
+        self._cases: set[str] = set()
+
+    def measure(self, spectrum: Tensor, batch: Batch) -> None:
+        """Remembers the amplitudes of a batch, of images with at least one valid pixel."""
+        b = half_width(self.window, batch["image"].shape[-2], batch["image"].shape[-1])
+        usable = batch["valid"].flatten(1).any(1)  # (N,)
+        self._seen.append(low_frequencies(spectrum, b).abs()[usable])
+        self._cases.update(case for case, fit in zip(batch["case"], usable.tolist(), strict=True) if fit)
+
+    def drawn(self, n: int) -> Tensor:
+        """Draws n amplitudes of other sites, (n, C, 2b+1, b+1), on the CPU: N(mean, spread^2 var), at least 0."""
+        donor = torch.randint(len(self._donors), (n,), generator=self.generator)
+        mean = self._stacked("amplitude")[donor]
+        if not self.spread:
+            return mean
+        noise = torch.randn(mean.shape, generator=self.generator)
+        return (mean + self.spread * noise * self._stacked("deviation")[donor]).clamp_min(0)
+
+    def _stacked(self, name: str) -> Tensor:
+        return torch.stack([self._others[f"{donor}/{name}"] for donor in self._donors])
+
+    def on_round_end(self, module: LightningModule) -> Statistics:
+        seen, self._seen, self._others = self._seen, [], {}
+        if len(self._cases) < self.min_images:
+            return {}
+        return {name: value.cpu() for name, value in self.summarise(torch.cat(seen)).items()}
+
+    def summarise(self, amplitudes: Tensor) -> Statistics:
+        """Returns what a site shares of the amplitudes of its images, (n, C, 2b+1, b+1)."""
+        shared = {"amplitude": amplitudes.double().mean(0).float()}
+        return {**shared, "deviation": amplitudes.std(0, unbiased=False)} if self.spread else shared
+
+    # --- on the server -----------------------------------------------------------------------------------------
+
+    def begin(self, context: RoundContext, previous: Statistics) -> None:
+        super().begin(context, previous)
+        self._fresh: dict[str, Tensor] = {}
+
+    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
+        window = shared["amplitude"]
+        for other, known in {**self._previous, **self._fresh}.items():
+            if known.shape != window.shape:
+                shapes = f"{tuple(window.shape)} from {site} and {tuple(known.shape)} for {other}"
+                raise ValueError(f"amplitude windows must be alike, got {shapes}. Train on images of one size.")
+        self._fresh |= {f"{site}/{name}": value for name, value in shared.items()}
+
+    def finish(self) -> Statistics:
+        if self.active() and not self._fresh and not self._previous:
+            name = type(self).__name__
+            log.warning("%s is idle: no site saw %d different images (min_images)", name, self.min_images)
+        return {**self._previous, **self._fresh}
