@@ -14,13 +14,13 @@ from torch import Tensor
 from fedlight import state
 from fedlight.buffers import recalibrate
 from fedlight.data.federated import FederatedDataModule, Stage
-from fedlight.metrics import summarise
+from fedlight.metrics import mean_over_sites, summarise
 from fedlight.plugins import ClientPlugin
 from fedlight.randomness import derive, generator, seeded
 from fedlight.state import State
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.trainer import make_trainer, quiet_lightning
-from fedlight.update import Broadcast, Evaluation, Update
+from fedlight.update import Broadcast, Evaluation, RoundContext, Update
 
 BufferPolicy = Literal["average", "local", "recalibrate"]
 Progress = Callable[[str, int, int, int, float], None]
@@ -39,6 +39,7 @@ class LocalTraining:
         buffers: Whether running statistics are averaged, stay at the site, or are computed anew at every site.
         share_cases: Whether scores of single cases may leave the site (in a simulation they may).
         trainer: Arguments of the client's own Trainer.
+        measures: What the aggregator wants to be measured at every site (see ``Aggregator.measures``).
     """
 
     epochs: int = 1
@@ -47,6 +48,7 @@ class LocalTraining:
     buffers: BufferPolicy = "average"
     share_cases: bool = True
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    measures: Sequence[str] = ()
 
 
 class Client:
@@ -94,11 +96,13 @@ class Client:
         self.module.optimizer_state = self._optimizer_state
         try:
             with seeded(context.seed, *stream, "train"):
+                start = self._start_loss(context)
                 for plugin in self.plugins:
                     plugin.generator = generator(context.seed, *stream, plugin.instance_id)
                     plugin.on_round_start(self.site, self.module, broadcast)
                 metrics = self._train(context.round, derive(context.seed, *stream, "data"))
                 shared = self._end_round()
+                scores = self._local_scores(context)
         finally:
             self.module.release()
         params, buffers = self._keep_own()
@@ -108,7 +112,7 @@ class Client:
             num_samples=self.data.num_samples(self.site),
             params=params,
             buffers=buffers,
-            metrics={**metrics, "seconds": time.perf_counter() - begun},
+            metrics={**metrics, **start, **scores, "seconds": time.perf_counter() - begun},
             shared=shared,
         )
 
@@ -124,14 +128,7 @@ class Client:
             One evaluation an institution that has cases in this split.
         """
         self.receive(broadcast)
-        if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
-            loader = self.data.train_loader(self.site, seed=derive(broadcast.context.seed, self.site, "recalibrate"))
-            recalibrate(self.module, (batch["image"] for batch in loader))
-        return tuple(
-            evaluation
-            for institution in self.data.institutions(self.site)
-            if (evaluation := self.score(institution, stage, broadcast.context.round, distances)) is not None
-        )
+        return self._score_own(broadcast.context, stage, distances)
 
     def receive(self, broadcast: Broadcast, with_own: bool = True) -> None:
         """Loads the broadcast model and, unless told otherwise, what is the site's own."""
@@ -190,6 +187,32 @@ class Client:
             self._optimizer_state = copy.deepcopy(trainer.optimizers[0].state_dict()["state"])
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         return {**logged, "steps": float(epochs * len(loader))}
+
+    def _score_own(self, context: RoundContext, stage: Stage, distances: bool) -> tuple[Evaluation, ...]:
+        """Scores the model that is loaded on the site's institutions, with running statistics by the policy."""
+        if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
+            loader = self.data.train_loader(self.site, seed=derive(context.seed, self.site, "recalibrate"))
+            recalibrate(self.module, (batch["image"] for batch in loader))
+        return tuple(
+            evaluation
+            for institution in self.data.institutions(self.site)
+            if (evaluation := self.score(institution, stage, context.round, distances)) is not None
+        )
+
+    def _start_loss(self, context: RoundContext) -> dict[str, float]:
+        if "start_loss" not in self.local.measures:
+            return {}
+        self.module.to(self._resident_trainer().strategy.root_device)
+        purpose = (context.round, self.site, "start loss")
+        with seeded(context.seed, *purpose):  # training goes on with the random numbers of a run without this pass
+            loader = self.data.train_loader(self.site, seed=derive(context.seed, *purpose))
+            return {"start_loss": self.module.mean_loss(loader)}
+
+    def _local_scores(self, context: RoundContext) -> dict[str, float]:
+        if "local_scores" not in self.local.measures:
+            return {}
+        scores = {one.site: one.metrics for one in self._score_own(context, "val", distances=False)}
+        return {f"local/{name}": value for name, value in mean_over_sites(scores).items()}
 
     def _end_round(self) -> dict[str, Mapping[str, Tensor]]:
         shared = {plugin.instance_id: plugin.on_round_end(self.module) for plugin in self.plugins}

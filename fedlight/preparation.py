@@ -10,7 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fedlight.data.federated import DataError, FederatedDataModule
-from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins import Aggregator, ClientPlugin, Plugin
 from fedlight.randomness import seeded
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.trainer import make_trainer
@@ -58,26 +58,28 @@ def prepare(data: FederatedDataModule) -> None:
         raise ConfigError("sites must leave at least one site to train, got none besides the held-out one. Add a site.")
 
 
-def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[ClientPlugin], seed: int) -> None:
+def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[Plugin], seed: int) -> None:
     """Fits a task to the data and builds its network; its initial weights depend on the seed alone.
 
     Raises:
-        ConfigError: If the task cannot be built or a plugin names a stage that the network does not have.
+        ConfigError: If the task cannot be built, or a plugin refuses data or optimizer or names a stage that the
+            network does not have.
     """
     try:
         module.bind(data.format)
         with seeded(seed, "initial weights"):
             module.configure_model()
-        module.configure_optimizers()  # for its arguments' sake
+        optimizer = module.configure_optimizers()  # for its arguments' sake too
         stages = module.stages()
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"model: {error}") from error
     for plugin in plugins:
         try:
             plugin.check(data.format)
+            plugin.check_optimizer(optimizer)
         except ValueError as error:
             raise ConfigError(f"{plugin.instance_id}: {error}") from error
-        for stage in plugin.stages:
+        for stage in plugin.stages if isinstance(plugin, ClientPlugin) else ():
             if stage not in stages:
                 raise ConfigError(
                     f"{plugin.instance_id}: stages must be among {', '.join(stages)}, got {stage}. Name one of these."

@@ -76,6 +76,7 @@ class Run:
         run = cls._assemble(federation, module, data, trained(federation.run_folder, ckpt_path))
         run.server.round = load_selected(run.folder, module)
         run.server.params, run.server.buffers = state.parameters_of(module), state.buffers_of(module)
+        run.server.deployed = run.server.params
         run.make_client = replace(run.make_client, selected=True)
         return run
 
@@ -84,7 +85,7 @@ class Run:
         cls, federation: Federation, module: FederatedModule, data: FederatedDataModule, folder: RunFolder
     ) -> Run:
         aggregator, plugins = prototypes(federation.aggregator, federation.plugins)
-        build(module, data, plugins, federation.seed)
+        build(module, data, [aggregator, *plugins], federation.seed)
         server = Server(aggregator, plugins, state.parameters_of(module), state.buffers_of(module))
         watching = [ConsoleTracker()] if federation.console else []
         return cls(
@@ -158,7 +159,7 @@ class Run:
 
     def _checkpoint(self) -> dict[str, Any]:
         module = self.make_client.module
-        state.load(module, {**self.server.params, **self.server.buffers})
+        state.load(module, {**self.server.deployed, **self.server.buffers})
         about = {
             "version": fedlight.__version__,
             "round": self.server.round,
