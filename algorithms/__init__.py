@@ -5,6 +5,9 @@ from fedlight_algorithms.amplitude_mix import AmplitudeMix
 from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
 from fedlight_algorithms.fedavgm import FedAvgM
+from fedlight_algorithms.fedgma import FedGMA
+from fedlight_algorithms.fednova import FedNova
+from fedlight_algorithms.fedopt import FedAdagrad, FedAdam, FedYogi
 from fedlight_algorithms.fedprox import FedProx
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
@@ -13,10 +16,15 @@ __all__ = [
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",
+    "FedAdagrad",
+    "FedAdam",
     "FedAvg",
     "FedAvgAlign",
     "FedAvgM",
+    "FedGMA",
+    "FedNova",
     "FedProx",
+    "FedYogi",
     "Local",
     "MixStyle",
     "MomentAlignment",

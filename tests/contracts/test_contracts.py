@@ -16,6 +16,7 @@ PLUGINS = registered()
 WITHOUT_NULL = {
     "Local",  # one model a site
     "AllPrivate",
+    "FedNova",  # FedAvg where all sites do the same work, whatever its arguments
 }
 """No setting of these is FedAvg."""
 REFERENCE_ARMS = {"Local", "AllPrivate"}
