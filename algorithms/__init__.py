@@ -5,22 +5,30 @@ from fedlight_algorithms.amplitude_mix import AmplitudeMix
 from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
 from fedlight_algorithms.fedavgm import FedAvgM
+from fedlight_algorithms.feddg_ga import FedDGGA
+from fedlight_algorithms.feddyn import DynamicRegularizer, FedDyn
 from fedlight_algorithms.fedgma import FedGMA
 from fedlight_algorithms.fednova import FedNova
 from fedlight_algorithms.fedopt import FedAdagrad, FedAdam, FedYogi
 from fedlight_algorithms.fedprox import FedProx
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
+from fedlight_algorithms.qffl import QFFL
+from fedlight_algorithms.scaffold import Scaffold, ScaffoldControl
 
 __all__ = [
+    "QFFL",
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",
+    "DynamicRegularizer",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
     "FedAvgAlign",
     "FedAvgM",
+    "FedDGGA",
+    "FedDyn",
     "FedGMA",
     "FedNova",
     "FedProx",
@@ -28,4 +36,6 @@ __all__ = [
     "Local",
     "MixStyle",
     "MomentAlignment",
+    "Scaffold",
+    "ScaffoldControl",
 ]

@@ -18,7 +18,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "configs" / "algorithms"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 HALVES = {
     "AllPrivate",
+    "DynamicRegularizer",
     "MomentAlignment",
+    "ScaffoldControl",
 }
 """Come with their aggregators."""
 
@@ -42,6 +44,7 @@ def composed(tmp_path: Path, *files: Path) -> Any:
     parser.add_argument("-c", "--config", action="config")
     parser.add_subclass_arguments(TinySites, "data", instantiate=True)
     parser.add_argument("--federation.aggregator", type=Aggregator)
+    parser.add_argument("--federation.evaluate_every", type=int, default=1)
     parser.add_argument("--federation.plugins", type=list[ClientPlugin])
     arguments = [part for file in (base, *files) for part in ("-c", str(file))]
     return parser.instantiate(parser.parse_args(arguments))
