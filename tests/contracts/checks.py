@@ -67,6 +67,7 @@ def state_survives(cls: type[Plugin]) -> None:
     saved = pack(played(cls(), rounds=2).state_dict())
     resumed = played(cls(), rounds=0).load_state_dict(unpack(saved)).play(1)
     assert pack(resumed.state_dict()) == pack(whole.state_dict())
+    assert digest(resumed.server.deployed) == digest(whole.server.deployed)
 
 
 def alone_is_finite(cls: type[Plugin]) -> None:

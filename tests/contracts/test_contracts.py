@@ -16,6 +16,10 @@ PLUGINS = registered()
 WITHOUT_NULL = {
     "Local",  # one model a site
     "AllPrivate",
+    "CoordinateMedian",  # these count sites alike, whatever their cases
+    "Krum",
+    "MultiKrum",
+    "TrimmedMean",
     "FedNova",  # FedAvg where all sites do the same work, whatever its arguments
 }
 """No setting of these is FedAvg."""
