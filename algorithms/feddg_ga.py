@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from fedlight.data_format import DataFormat
 from fedlight.plugins import Aggregator
 from fedlight.state import RunningMean, State
 from fedlight.update import RoundContext, Update
@@ -61,6 +62,12 @@ class FedDGGA(Aggregator):
             raise ValueError(f"metric must be a score, dice or iou, got {self.metric}. Use dice.")
         if self.variant not in ("paper", "released"):
             raise ValueError(f"variant must be paper or released, got {self.variant}. Use paper.")
+
+    def check(self, data: DataFormat) -> None:
+        _, _, name = self.metric.partition("/")
+        if name and name not in data.classes[1:]:
+            known = ", ".join(data.classes[1:])
+            raise ValueError(f"metric must name a class among {known}, got {self.metric}. Use dice for their mean.")
 
     def begin(self, context: RoundContext, params: State) -> None:
         self._context = context

@@ -110,21 +110,24 @@ class ScaffoldControl(ClientPlugin):
         self.check_optimizer(optimizer)
         self._lr = float(optimizer.param_groups[0]["lr"])
         self._momentum = float(optimizer.param_groups[0].get("momentum", 0.0))
+        optimizer.register_step_post_hook(self._count)  # not gradients: SAM takes two of these for a step
         return optimizer
+
+    def _count(self, *_: object) -> None:
+        self._steps += 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shift = {name: shift.to(pl_module.device) for name, shift in self._shift.items()}
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if self.correction:
-            self._steps += 1
             for name, p in self._params.items():
                 if p.grad is not None:
                     p.grad.add_(self._shift[name])
 
     def on_round_end(self, module: LightningModule) -> Statistics:
         params, self._params = self._params, {}
-        if not self._steps:
+        if not self.correction or not self._steps:
             return {}
         reach = self._lr * accumulated(self._steps, self._momentum)  # K eta for plain SGD
         end = zip_map(lambda p: p.detach().cpu(), params)

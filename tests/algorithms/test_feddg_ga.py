@@ -11,6 +11,7 @@ import torch
 from fedlight_algorithms import FedDGGA
 from fedlight_algorithms.feddg_ga import adjust
 
+from fedlight.data_format import DataFormat
 from fedlight.federation import Federation
 from fedlight.update import Evaluation
 from tests.conftest import small_sites, small_task
@@ -108,6 +109,13 @@ def test_weights_move_in_a_real_federation(federate: Callable[..., Federation]) 
     assert sum(shares.values()) == pytest.approx(1)
     assert len(set(shares.values())) > 1
     assert '"local/dice"' in (folder.path / "metrics.jsonl").read_text()
+
+
+def test_a_class_that_the_data_do_not_have_is_refused_when_the_config_is_read() -> None:
+    data = DataFormat(("background", "disc", "cup"), 3, (16, 16))
+    FedDGGA(metric="dice/cup").check(data)
+    with pytest.raises(ValueError, match="metric must name a class among disc, cup, got dice/vessel"):
+        FedDGGA(metric="dice/vessel").check(data)
 
 
 @pytest.mark.parametrize("arguments", [{"step_size": 2.0}, {"metric": "hd95"}, {"variant": "other"}])

@@ -18,7 +18,7 @@ from fedlight_algorithms import (
 )
 from fedlight_algorithms.geometric_median import weiszfeld
 from fedlight_algorithms.krum import ranking, scores
-from fedlight_algorithms.norm_clipping import clip_scale
+from fedlight_algorithms.norm_clipping import norm
 
 from fedlight.plugins import Aggregator
 from fedlight.plugins.collecting import squared_distances
@@ -167,12 +167,17 @@ def test_clipping_by_hand() -> None:
 def test_the_norm_runs_over_all_parameters() -> None:
     """(2, 3) and (6): the root of 4 + 9 + 36 is 7."""
     delta: State = {"a": torch.tensor([2.0, 3.0]), "b": torch.tensor([[6.0]])}
-    assert clip_scale(delta, 3.5) == 0.5
+    assert norm(delta) == 7
+
+
+def test_left_out_the_bound_is_the_median_of_the_norms() -> None:
+    """Norms 2, 5, 30: (0, 30) becomes (0, 5). The mean of (2, 0), (3, 4), (0, 5) is (5 / 3, 3)."""
+    assert combined(NormClipping(), [[2.0, 0.0], [3.0, 4.0], [0.0, 30.0]]) == pytest.approx([5 / 3, 3.0])
 
 
 def test_an_update_of_zero_is_no_division() -> None:
-    assert clip_scale({"w": torch.zeros(3)}, 1.0) == 1
-    assert combined(NormClipping(1.0), [[0.0], [0.0]]) == [0.0]
+    for plugin in (NormClipping(), NormClipping(1.0)):
+        assert combined(plugin, [[0.0], [0.0]]) == [0.0]
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,20 @@ def test_controls_are_mean_gradients() -> None:
         torch.testing.assert_close(change, (start[name] - update.params[name]) / 0.2)
 
 
+def test_steps_count_and_not_gradients() -> None:
+    """An optimizer that looks at two gradients a step, as SAM does: one step of 0.25 from 1 to 0.75 gives c_k = 1."""
+    plugin, module = ScaffoldControl(), Point(torch.ones(1))
+    plugin.on_round_start("A", module, Broadcast(context_of(), {"w": torch.ones(1)}, {}))
+    local = plugin.wrap_optimizer(SGD(module.parameters(), lr=0.25))
+    plugin.on_train_start(TRAINER, module)
+    for _ in range(2):
+        local.zero_grad()
+        torch.autograd.backward((module.w**2 / 2).sum())
+        plugin.on_before_optimizer_step(TRAINER, module, local)
+    local.step()
+    assert plugin.on_round_end(module)["w"].tolist() == [1.0]
+
+
 @pytest.mark.parametrize("optimizer", [Adam, AdamW, RMSprop])
 def test_adaptive_optimizers_are_refused_when_the_config_is_read(optimizer: Any) -> None:
     sites = small_sites()
