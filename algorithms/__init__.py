@@ -3,6 +3,7 @@
 from fedlight_algorithms.adain import AdaIN
 from fedlight_algorithms.amplitude_mix import AmplitudeMix
 from fedlight_algorithms.ccst import CCST
+from fedlight_algorithms.coordinate_median import CoordinateMedian
 from fedlight_algorithms.coral import CORAL
 from fedlight_algorithms.cross_efdmix import CrossEFDMix
 from fedlight_algorithms.cross_mixstyle import CrossMixStyle
@@ -14,51 +15,82 @@ from fedlight_algorithms.fedavg import FedAvg
 from fedlight_algorithms.fedavg_align import FedAvgAlign, MomentAlignment
 from fedlight_algorithms.fedavgm import FedAvgM
 from fedlight_algorithms.fedbn import FedBN
+from fedlight_algorithms.feddg_ga import FedDGGA
+from fedlight_algorithms.feddyn import DynamicRegularizer, FedDyn
 from fedlight_algorithms.fedfa import FedFA
 from fedlight_algorithms.fedgamma import FedGAMMA
+from fedlight_algorithms.fedgma import FedGMA
+from fedlight_algorithms.fednova import FedNova
+from fedlight_algorithms.fedopt import FedAdagrad, FedAdam, FedYogi
 from fedlight_algorithms.fedper import FedPer
 from fedlight_algorithms.fedprox import FedProx
 from fedlight_algorithms.fedrep import FedRep
 from fedlight_algorithms.fedsam import FedSAM
 from fedlight_algorithms.fedsr import FedSR
+from fedlight_algorithms.geometric_median import GeometricMedian
 from fedlight_algorithms.harmofl import HarmoFL
+from fedlight_algorithms.krum import Krum, MultiKrum
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
 from fedlight_algorithms.mmd import MMD
 from fedlight_algorithms.moon import MOON
+from fedlight_algorithms.norm_clipping import NormClipping
 from fedlight_algorithms.prototypes import Prototypes
+from fedlight_algorithms.qffl import QFFL
+from fedlight_algorithms.scaffold import Scaffold, ScaffoldControl
 from fedlight_algorithms.style_exploration import StyleExploration
+from fedlight_algorithms.swa import EMA, SWA
+from fedlight_algorithms.trimmed_mean import TrimmedMean
 
 __all__ = [
     "CCST",
     "CORAL",
     "ELCFS",
+    "EMA",
     "MMD",
     "MOON",
+    "QFFL",
+    "SWA",
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",
+    "CoordinateMedian",
     "CrossEFDMix",
     "CrossMixStyle",
     "Discriminator",
     "Ditto",
+    "DynamicRegularizer",
     "FedADG",
     "FedASAM",
+    "FedAdagrad",
+    "FedAdam",
     "FedAvg",
     "FedAvgAlign",
     "FedAvgM",
     "FedBN",
+    "FedDGGA",
+    "FedDyn",
     "FedFA",
     "FedGAMMA",
+    "FedGMA",
+    "FedNova",
     "FedPer",
     "FedProx",
     "FedRep",
     "FedSAM",
     "FedSR",
+    "FedYogi",
+    "GeometricMedian",
     "HarmoFL",
+    "Krum",
     "Local",
     "MixStyle",
     "MomentAlignment",
+    "MultiKrum",
+    "NormClipping",
     "Prototypes",
+    "Scaffold",
+    "ScaffoldControl",
     "StyleExploration",
+    "TrimmedMean",
 ]

@@ -14,13 +14,13 @@ from torch import Tensor
 from fedlight import state
 from fedlight.buffers import recalibrate
 from fedlight.data.federated import FederatedDataModule, Stage
-from fedlight.metrics import summarise
+from fedlight.metrics import mean_over_sites, summarise
 from fedlight.plugins import ClientPlugin, Harmonisation
 from fedlight.randomness import derive, generator, seeded
 from fedlight.state import State
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.trainer import make_trainer, quiet_lightning
-from fedlight.update import Broadcast, Evaluation, Update
+from fedlight.update import Broadcast, Evaluation, RoundContext, Update
 
 BufferPolicy = Literal["average", "local", "recalibrate"]
 Progress = Callable[[str, int, int, int, float], None]
@@ -40,6 +40,7 @@ class LocalTraining:
         share_cases: Whether scores of single cases may leave the site (in a simulation they may).
         threads: Threads of torch while a site works; torch's own choice if left out. Equal threads give equal bits.
         trainer: Arguments of the client's own Trainer.
+        measures: What the aggregator wants to be measured at every site (see ``Aggregator.measures``).
     """
 
     epochs: int = 1
@@ -49,6 +50,7 @@ class LocalTraining:
     share_cases: bool = True
     threads: int | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    measures: Sequence[str] = ()
 
 
 class Client:
@@ -96,11 +98,13 @@ class Client:
         self.module.optimizer_state = self._optimizer_state
         try:
             with seeded(context.seed, *stream, "train"):
+                start = self._start_loss(context)
                 for plugin in self.plugins:
                     plugin.generator = generator(context.seed, *stream, plugin.instance_id)
                     plugin.on_round_start(self.site, self.module, broadcast)
                 metrics = self._train(context.round, derive(context.seed, *stream, "data"))
                 shared = self._end_round()
+                scores = self._local_scores(context)
         finally:
             self.module.release()
         params, buffers = self._keep_own()
@@ -110,7 +114,7 @@ class Client:
             num_samples=self.data.num_samples(self.site),
             params=params,
             buffers=buffers,
-            metrics={**metrics, "seconds": time.perf_counter() - begun},
+            metrics={**metrics, **start, **scores, "seconds": time.perf_counter() - begun},
             shared=shared,
         )
 
@@ -128,14 +132,7 @@ class Client:
         self.receive(broadcast)
         for plugin in self.plugins:
             state.load(self.module, plugin.personal())
-        if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
-            loader = self.data.train_loader(self.site, seed=derive(broadcast.context.seed, self.site, "recalibrate"))
-            recalibrate(self.module, (self.module.harmonised(batch["image"], batch["valid"]) for batch in loader))
-        return tuple(
-            evaluation
-            for institution in self.data.institutions(self.site)
-            if (evaluation := self.score(institution, stage, broadcast.context.round, distances)) is not None
-        )
+        return self._score_own(broadcast.context, stage, distances)
 
     def receive(self, broadcast: Broadcast, own: State | None = None) -> None:
         """Loads the broadcast model and what is the site's own, or what is given in its place."""
@@ -199,6 +196,32 @@ class Client:
             self._optimizer_state = copy.deepcopy(trainer.optimizers[0].state_dict()["state"])
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         return {**logged, "steps": float(epochs * len(loader))}
+
+    def _score_own(self, context: RoundContext, stage: Stage, distances: bool) -> tuple[Evaluation, ...]:
+        """Scores the model that is loaded on the site's institutions, with running statistics by the policy."""
+        if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
+            loader = self.data.train_loader(self.site, seed=derive(context.seed, self.site, "recalibrate"))
+            recalibrate(self.module, (self.module.harmonised(batch["image"], batch["valid"]) for batch in loader))
+        return tuple(
+            evaluation
+            for institution in self.data.institutions(self.site)
+            if (evaluation := self.score(institution, stage, context.round, distances)) is not None
+        )
+
+    def _start_loss(self, context: RoundContext) -> dict[str, float]:
+        if "start_loss" not in self.local.measures:
+            return {}
+        self.module.to(self._resident_trainer().strategy.root_device)
+        purpose = (context.round, self.site, "start loss")
+        with seeded(context.seed, *purpose):  # training goes on with the random numbers of a run without this pass
+            loader = self.data.train_loader(self.site, seed=derive(context.seed, *purpose))
+            return {"start_loss": self.module.mean_loss(loader)}
+
+    def _local_scores(self, context: RoundContext) -> dict[str, float]:
+        if "local_scores" not in self.local.measures:
+            return {}
+        scores = {one.site: one.metrics for one in self._score_own(context, "val", distances=False)}
+        return {f"local/{name}": value for name, value in mean_over_sites(scores).items()}
 
     def _end_round(self) -> dict[str, Mapping[str, Tensor]]:
         shared = {plugin.instance_id: plugin.on_round_end(self.module) for plugin in self.plugins}

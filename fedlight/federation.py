@@ -92,7 +92,14 @@ class Federation:
         self.rounds, self.cohort, self.min_sites, self.weighting = rounds, cohort, min_sites, weighting
         self.evaluate_every, self.select, self.patience = evaluate_every, select, patience
         self.local = LocalTraining(
-            local_epochs, local_steps, optimizer_state, buffers, share_cases, threads, trainer or {}
+            epochs=local_epochs,
+            steps=local_steps,
+            optimizer_state=optimizer_state,
+            buffers=buffers,
+            share_cases=share_cases,
+            threads=threads,
+            trainer=trainer or {},
+            measures=tuple(aggregator.measures),
         )
         self.executor = executor or InProcess()
         self.trackers, self.console = trackers, console
@@ -224,7 +231,7 @@ class Federation:
 
     def _evaluate(self, run: Run, context: RoundContext, phase: Phase) -> tuple[list[Evaluation], list[SiteFailure]]:
         """Scores the new global model at every site."""
-        broadcast = run.server.broadcast(context)
+        broadcast = run.server.broadcast(context, deployed=True)
         evaluations: list[Evaluation] = []
         failures: list[SiteFailure] = []
         for _, reply in self.executor.call(phase, dict.fromkeys(run.sites, broadcast)):
@@ -280,7 +287,7 @@ class Federation:
             evaluations, failures = self._evaluate(run, context, phase)
             run.record("val" if phase == "validate" else phase, evaluations)
             if phase == "test" and data.held_out_site is not None:
-                evaluations += run.score_held_out(run.server.broadcast(context), data.held_out_site)
+                evaluations += run.score_held_out(run.server.broadcast(context, deployed=True), data.held_out_site)
             if failures:
                 raise RoundFailedError("; ".join(str(failure) for failure in failures), failures)
         return evaluations

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fedlight.data.federated import DataError, FederatedDataModule
-from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins import Aggregator, ClientPlugin, Plugin
 from fedlight.randomness import seeded
 from fedlight.state import parameters_of
 from fedlight.tasks.federated_module import FederatedModule
@@ -70,7 +70,7 @@ def prepare(data: FederatedDataModule) -> None:
         raise ConfigError("sites must leave at least one site to train, got none besides the held-out one. Add a site.")
 
 
-def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[ClientPlugin], seed: int) -> None:
+def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[Plugin], seed: int) -> None:
     """Fits a task to the data and builds its network; its initial weights depend on the seed alone.
 
     Raises:
@@ -88,11 +88,13 @@ def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[
     for plugin in plugins:
         try:
             plugin.check(data.format)
-            plugin.private(params)
-            optimizer = plugin.wrap_optimizer(optimizer)
+            plugin.check_optimizer(optimizer)
+            if isinstance(plugin, ClientPlugin):
+                plugin.private(params)
+                optimizer = plugin.wrap_optimizer(optimizer)
         except ValueError as error:
             raise ConfigError(f"{plugin.instance_id}: {error}") from error
-        for stage in plugin.stages:
+        for stage in plugin.stages if isinstance(plugin, ClientPlugin) else ():
             if stage not in stages:
                 raise ConfigError(
                     f"{plugin.instance_id}: stages must be among {', '.join(stages)}, got {stage}. Name one of these."

@@ -77,6 +77,7 @@ class Run:
         run.server.round = load_selected(run.folder, module)
         run.server.params, run.server.buffers = state.parameters_of(module), state.buffers_of(module)
         run.server.shared = {plugin.instance_id: reference for plugin, reference in module.harmonisers}
+        run.server.deployed = run.server.params
         run.make_client = replace(run.make_client, selected=True)
         return run
 
@@ -85,7 +86,7 @@ class Run:
         cls, federation: Federation, module: FederatedModule, data: FederatedDataModule, folder: RunFolder
     ) -> Run:
         aggregator, plugins = prototypes(federation.aggregator, federation.plugins)
-        build(module, data, plugins, federation.seed)
+        build(module, data, [aggregator, *plugins], federation.seed)
         server = Server(aggregator, plugins, state.parameters_of(module), state.buffers_of(module))
         watching = [ConsoleTracker()] if federation.console else []
         return cls(
@@ -168,7 +169,7 @@ class Run:
 
     def _checkpoint(self) -> dict[str, Any]:
         module = self.make_client.module
-        state.load(module, {**self.server.params, **self.server.buffers})
+        state.load(module, {**self.server.deployed, **self.server.buffers})
         module.harmonisers = self.server.harmonisers
         about = {
             "version": fedlight.__version__,

@@ -29,6 +29,9 @@ class RoundFailedError(RuntimeError):
 class Server:
     """Turns broadcasts into updates' worth of progress; knows no data and trains nothing.
 
+    ``params`` is the global model that sites go on from; ``deployed`` is the one to evaluate and keep: the same, unless
+    a plugin makes another of it (an average over rounds).
+
     Args:
         aggregator: The server's own instance.
         plugins: The server's own instances of the client plugins.
@@ -41,6 +44,7 @@ class Server:
         self.plugins = tuple(plugins)
         self.params = params
         self.buffers = buffers
+        self.deployed = params
         self.shared: Shared = {}
         self.round = 0
         self.private = frozenset(name for plugin in plugins for name in plugin.private(params))
@@ -50,7 +54,7 @@ class Server:
     @property
     def public(self) -> State:
         """The parameters that travel: all that no plugin keeps at the sites."""
-        return {name: value for name, value in self.params.items() if name not in self.private}
+        return self._public(self.params)
 
     @property
     def harmonisers(self) -> Harmonisers:
@@ -58,9 +62,10 @@ class Server:
         harmonising = [plugin for plugin in self.plugins if isinstance(plugin, Harmonisation)]
         return [(plugin, self.shared.get(plugin.instance_id, {})) for plugin in harmonising]
 
-    def broadcast(self, context: RoundContext) -> Broadcast:
-        """Returns what every site of a round is sent."""
-        return Broadcast(context, self.public, self.buffers, self.shared)
+    def broadcast(self, context: RoundContext, deployed: bool = False) -> Broadcast:
+        """Returns what every site is sent: the model to train from, or the one to evaluate."""
+        params = self._public(self.deployed if deployed else self.params)
+        return Broadcast(context, params, self.buffers, self.shared)
 
     def collect(
         self, context: RoundContext, replies: Iterable[tuple[str, object]], min_sites: int
@@ -110,11 +115,15 @@ class Server:
         """Takes back what ``state_dict`` returned."""
         self.round, self.shared = saved["round"], saved["shared"]
         self.params, self.buffers = saved["params"], saved["buffers"]
+        self.deployed = self.params  # until the next round is over
         self.aggregator.load_state_dict(saved["aggregator"])
         for plugin in self.plugins:
             plugin.load_state_dict(saved["plugins"][plugin.instance_id])
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _public(self, params: State) -> State:
+        return {name: value for name, value in params.items() if name not in self.private}
 
     def _begin(self, context: RoundContext) -> BufferAverage:
         self.aggregator.begin(context, self.public)
@@ -138,6 +147,9 @@ class Server:
         self.buffers = {**self.buffers, **buffers.result()}
         finished = {plugin.instance_id: dict(plugin.finish()) for plugin in self.plugins}
         self.shared = {name: part for name, part in finished.items() if part}
+        for plugin in self.plugins:
+            public = plugin.deploy(public)
+        self.deployed = {**self.params, **public}
         self.round = context.round
 
     def _refusal(self, context: RoundContext, site: str, update: Update) -> SiteFailure | None:

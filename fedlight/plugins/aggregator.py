@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from fedlight.plugins.plugin import Plugin
@@ -23,6 +24,16 @@ class Aggregator(Plugin):
 
     linear: ClassVar[bool] = False
     """True if only weighted sums of updates are needed, so that secure aggregation is possible."""
+
+    averages: ClassVar[bool] = True
+    """True if sites that agree get what they agree on; False for a server that takes steps of a length of its own."""
+
+    measures: ClassVar[Sequence[str]] = ()
+    """What every client measures for this aggregator and sends in ``Update.metrics``.
+
+    "start_loss" is the mean supervised loss of the model that the site was sent, over its training cases.
+    "local_scores" are those of the site's own trained model on its validation cases: "local/dice", ...
+    """
 
     kind: ClassVar[str] = "aggregator"
 

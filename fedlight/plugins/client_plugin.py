@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from fedlight.batch import Batch, Step
 from fedlight.plugins.plugin import Plugin
+from fedlight.state import State
 from fedlight.update import Broadcast, RoundContext
 
 Statistics = Mapping[str, Tensor]
@@ -106,3 +107,11 @@ class ClientPlugin(Plugin, Callback):
     def finish(self) -> Statistics:
         """Returns what every site gets with the next broadcast."""
         return self._previous
+
+    def deploy(self, params: State) -> State:
+        """Returns the model to evaluate and keep in place of the global one, for instance an average over rounds.
+
+        Called once after every completed round with the new global parameters, which are not to be modified. The
+        sites go on from the global ones all the same.
+        """
+        return params

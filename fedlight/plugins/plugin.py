@@ -6,6 +6,8 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from torch.optim import Optimizer
+
 from fedlight.data_format import DataFormat
 
 
@@ -35,6 +37,13 @@ class Plugin(ABC):  # noqa: B024 - abstract methods are those of the extension p
 
     def check(self, data: DataFormat) -> None:
         """Checks the arguments against the data when the config is read.
+
+        Raises:
+            ValueError: One sentence with the value, the rule and the way out.
+        """
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        """Checks the optimizer that every client will train with, when the config is read.
 
         Raises:
             ValueError: One sentence with the value, the rule and the way out.

@@ -232,6 +232,20 @@ class FederatedModule(LightningModule):
             optimizer = plugin.wrap_optimizer(optimizer)
         return optimizer
 
+    @torch.no_grad()
+    def mean_loss(self, batches: Iterable[Batch]) -> float:
+        """Returns the mean supervised loss over the cases of some batches, in evaluation mode, without plugins."""
+        modes = [(layer, layer.training) for layer in self.modules()]
+        self.eval()
+        total, cases = 0.0, 0
+        for batch in batches:
+            batch = self.transfer_batch_to_device(batch, self.device, 0)
+            loss = self.criterion(self(batch["image"]), batch["mask"], batch["valid"])
+            total, cases = total + float(loss) * len(batch["case"]), cases + len(batch["case"])
+        for layer, mode in modes:
+            layer.training = mode
+        return total / cases
+
     # --- evaluation --------------------------------------------------------------------------------------------
 
     def harmonised(self, images: Tensor, valid: Tensor) -> Tensor:

@@ -26,6 +26,12 @@ def played(plugin: Plugin, rounds: int = 3, data: TinySites | None = None) -> Cl
     return Clinic.of(FedAvg(), [plugin], data).play(rounds)
 
 
+def outcome(plugin: Plugin) -> tuple[str, str]:
+    """Plays a whole run and returns the bits of the global model and of the one that is evaluated and kept."""
+    server = played(plugin, rounds=4).server
+    return digest(server.params), digest(server.deployed)
+
+
 def tensors(shared: Any) -> State:
     return {f"{owner}/{name}": value for owner, part in shared.items() for name, value in part.items()}
 
@@ -46,13 +52,13 @@ def constructor_only_stores(cls: type[Plugin]) -> None:
 def null_setting_is_fedavg(cls: type[Plugin]) -> None:
     if cls.null is None:
         return
-    assert digest(played(cls(**cls.null)).server.params) == digest(played(FedAvg()).server.params)
+    assert outcome(cls(**cls.null)) == outcome(FedAvg())
 
 
 def default_setting_is_not_fedavg(cls: type[Plugin]) -> None:
     if not cls.null:
         return
-    assert digest(played(cls()).server.params) != digest(played(FedAvg()).server.params)
+    assert outcome(cls()) != outcome(FedAvg())
 
 
 def state_survives(cls: type[Plugin]) -> None:
@@ -61,6 +67,7 @@ def state_survives(cls: type[Plugin]) -> None:
     saved = pack(played(cls(), rounds=2).state_dict())
     resumed = played(cls(), rounds=0).load_state_dict(unpack(saved)).play(1)
     assert pack(resumed.state_dict()) == pack(whole.state_dict())
+    assert digest(resumed.server.deployed) == digest(whole.server.deployed)
 
 
 def alone_is_finite(cls: type[Plugin]) -> None:
@@ -85,9 +92,12 @@ def _moved(start: State, amount: float) -> State:
 
 
 def agreement_is_a_fixed_point(cls: type[Aggregator]) -> None:
-    """Sites that all return the same parameters get these: the ones they were sent, or others in the first round."""
+    """Sites that all return the same parameters get these: the ones they were sent, or others in the first round.
+
+    An aggregator that makes steps of its own length promises the former only.
+    """
     start = _start(cls())
-    for agreed in (start, _moved(start, 0.3)):
+    for agreed in (start, _moved(start, 0.3)) if cls.averages else (start,):
         result = aggregate(cls(), context_of(), start, dict.fromkeys(harness.SITES, agreed))
         assert digest(result) == digest(agreed)
 

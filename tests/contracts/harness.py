@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from fedlight.randomness import generator, seeded
 from fedlight.server import Server
 from fedlight.state import State, buffers_of, parameters_of
 from fedlight.tasks.federated_module import FederatedModule, Row
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.update import Broadcast, Evaluation, RoundContext, Update
 
 SIZE = 16
 SITES = ("A", "B", "C")
@@ -78,7 +78,11 @@ class TinyTask(FederatedModule):
         raise NotImplementedError
 
     def score(self, batch: Batch) -> list[Row]:
-        raise NotImplementedError
+        """Dice of probabilities, which any step of training changes."""
+        foreground = self(batch["image"])[:, 0].sigmoid()
+        both = (foreground * batch["mask"]).flatten(1).sum(1)
+        dice = 2 * both / (foreground + batch["mask"]).flatten(1).sum(1)
+        return [{"case": case, "dice": float(value)} for case, value in zip(batch["case"], dice, strict=True)]
 
     def log(self, *args: Any, **kwargs: Any) -> None:
         if self._trainer is not None:
@@ -119,7 +123,7 @@ class TinySites(FederatedDataModule):
         return DataLoader(batches, batch_size=None, shuffle=False)  # type: ignore[arg-type]
 
     def loader(self, institution: str, stage: Stage) -> DataLoader[Batch]:
-        raise NotImplementedError
+        return DataLoader([images_of(institution, 2)], batch_size=None, shuffle=False)  # type: ignore[arg-type]
 
 
 def images_of(site: str, cases: int = 4, size: int = SIZE) -> Batch:
@@ -164,11 +168,12 @@ def context_of(sites: Sequence[str] = SITES, round: int = 1, rounds: int = 4, **
 
 @dataclass
 class Clinic:
-    """A server and its clients, without run folder, tracking or evaluation."""
+    """A server and its clients, without run folder or tracking; evaluated only if the aggregator measures something."""
 
     server: Server
     clients: dict[str, Client]
     rounds: int
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -182,39 +187,53 @@ class Clinic:
         half, servers = prototypes(aggregator, plugins)
         module = task()
         server = Server(half, servers, parameters_of(module), buffers_of(module))
-        clients = {
-            site: Client(site, task(), data, prototypes(aggregator, plugins)[1], LocalTraining()) for site in data.sites
-        }
+        local = LocalTraining(measures=half.measures)
+        clients = {site: Client(site, task(), data, prototypes(aggregator, plugins)[1], local) for site in data.sites}
         return cls(server, clients, rounds)
 
     def broadcast(self) -> Broadcast:
-        return self.server.broadcast(context_of(tuple(self.clients), self.server.round + 1, self.rounds))
+        context = context_of(tuple(self.clients), self.server.round + 1, self.rounds)
+        return self.server.broadcast(replace(context, evaluations=dict(self.evaluations)))
 
     def play(self, rounds: int) -> Clinic:
         for _ in range(rounds):
             broadcast = self.broadcast()
             updates = ((site, self.fit(site, broadcast)) for site in self.clients)
             self.server.collect(broadcast.context, updates, min_sites=len(self.clients))
+            if self.server.aggregator.measures:
+                self.evaluate(self.server.broadcast(broadcast.context, deployed=True))
         return self
 
+    def evaluate(self, broadcast: Broadcast) -> None:
+        for client in self.clients.values():
+            with quiet():
+                self.evaluations |= {evaluation.site: evaluation for evaluation in client.evaluate(broadcast)}
+
     def fit(self, site: str, broadcast: Broadcast) -> Update:
-        with warnings.catch_warnings():
-            # evaluation is a phase of its own, so a fit has none
-            warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no `val_dataloader`")
-            warnings.filterwarnings(
-                "ignore", message=".*LeafSpec", category=FutureWarning
-            )  # Lightning 2.6 on torch 2.15
+        with quiet():
             return self.clients[site].fit(broadcast)
 
     def state_dict(self) -> dict[str, Any]:
         clients = {site: client.state_dict() for site, client in self.clients.items()}
-        return {"server": self.server.state_dict(), "clients": clients}
+        scores = {site: dict(evaluation.metrics) for site, evaluation in self.evaluations.items()}
+        return {"server": self.server.state_dict(), "clients": clients, "scores": scores}
 
     def load_state_dict(self, saved: dict[str, Any]) -> Clinic:
         self.server.load_state_dict(saved["server"])
         for site, client in self.clients.items():
             client.load_state_dict(saved["clients"][site])
+        done = self.server.round
+        self.evaluations = {site: Evaluation(site, done, 2, scores) for site, scores in saved["scores"].items()}
         return self
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # evaluation is a phase of its own, so a fit has none
+        warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no `val_dataloader`")
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning 2.6 on torch 2.15
+        yield
 
 
 def task() -> TinyTask:
@@ -225,8 +244,11 @@ def task() -> TinyTask:
     return module
 
 
-def update_of(site: str, params: State, num_samples: int = 1) -> Update:
-    return Update(site, 1, num_samples, params, {})
+MEASURED = {"steps": 2.0, "train_loss": 0.7, "start_loss": 0.7, "local/dice": 0.5}
+
+
+def update_of(site: str, params: State, num_samples: int = 1, **metrics: float) -> Update:
+    return Update(site, 1, num_samples, params, {}, {**MEASURED, **metrics})
 
 
 def aggregate(aggregator: Aggregator, context: RoundContext, start: State, updates: dict[str, State]) -> State:
