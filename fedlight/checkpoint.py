@@ -104,8 +104,17 @@ class RunFolder:
     def create(self, config: Mapping[str, Any]) -> None:
         """Makes the folder and writes the resolved config."""
         self.rounds.mkdir(parents=True, exist_ok=True)
+        config = {**config, "load": [self._own_copy(Path(file)) for file in config.get("load") or []]}
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         write_bytes(self.path / "config.yaml", text.encode())
+
+    def _own_copy(self, file: Path) -> str:
+        """Keeps a file with plugins, so that the run needs nothing but its folder; returns its path in there."""
+        copy = Path("plugins") / file.name
+        if file.is_file():
+            (self.path / "plugins").mkdir(exist_ok=True)
+            write_bytes(self.path / copy, file.read_bytes())
+        return str(copy)
 
     def config(self) -> dict[str, Any]:
         """Reads the resolved config.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch.optim import Optimizer
@@ -25,6 +26,7 @@ from fedlight.messages import explain, nearest, parameters
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.discovery import discover, registered
 from fedlight.preparation import ConfigError
+from fedlight.serialization import DamagedFileError
 from fedlight.server import RoundFailedError
 from fedlight.tasks import FederatedModule, SegmentationTask
 from fedlight.tracking import WandbTracker
@@ -95,6 +97,12 @@ class FederatedCLI(LightningCLI):
         """Names the given command alone (every parser takes 40 ms), and the arguments that the CLI itself fills in."""
         return {self.command: {"model", "datamodule"}}
 
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise ConfigError(f"seed_everything must be in [0, 2**32), got {seed}. Use 0.")
+        super()._set_seed()
+
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the groups of the config: model, data, federation, trainer."""
         parser.add_lightning_class_args(FederatedModule, "model", subclass_mode=True)
@@ -151,7 +159,7 @@ def run(arguments: Sequence[str]) -> int:
         return FederatedCLI(["--load+" if argument == "--load" else argument for argument in arguments]).exit_code
     except ConfigError as error:
         return _say(error, 2)
-    except RoundFailedError as error:
+    except (RoundFailedError, DamagedFileError) as error:
         return _say(error, 1)
     except OSError as error:
         about = f" ({error.filename})" if error.filename else ""
@@ -190,6 +198,8 @@ def _with_run(arguments: Sequence[str]) -> list[str]:
         folder.config()
     except FileNotFoundError as error:
         raise ConfigError(str(error)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{folder.path}/config.yaml is damaged. Bring it back to score or go on.") from error
     rest = arguments[1:at] + arguments[at + 2 :]
     return [arguments[0], "-c", str(folder.path / "config.yaml"), "--ckpt_path", str(folder.path), *rest]
 

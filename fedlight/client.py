@@ -194,7 +194,8 @@ class Client:
         self._epochs = trainer.current_epoch
         if self.local.optimizer_state == "keep":
             self._optimizer_state = copy.deepcopy(trainer.optimizers[0].state_dict()["state"])
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # what callbacks of the user log stays here
+        logged = {name: float(trainer.callback_metrics[name]) for name in self.module.reported}
         return {**logged, "steps": float(epochs * len(loader))}
 
     def _score_own(self, context: RoundContext, stage: Stage, distances: bool) -> tuple[Evaluation, ...]:

@@ -26,4 +26,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} must be valid YAML, got an error at {place}. Mend that line.") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path} must hold settings (name: value), got {type(config).__name__}.")
-    return config
+    # a run folder keeps the plugin files that it was started with
+    beside = [path.parent / str(file) for file in config.get("load") or []]
+    named = config.get("load") or []
+    return {**config, "load": [str(b if b.is_file() else n) for b, n in zip(beside, named, strict=True)]}

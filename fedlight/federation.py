@@ -188,11 +188,13 @@ class Federation:
         except RoundFailedError as error:
             run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
             raise
+        run.took_part |= dict.fromkeys((site.site for site in sites), number)
         trained = time.perf_counter()
         due = number % self.evaluate_every == 0 or number == self.rounds
         evaluations, silent = self._evaluate(run, context, "evaluate") if due else ([], [])
         run.evaluations |= {evaluation.site: replace(evaluation, cases=()) for evaluation in evaluations}
-        selected = bool(evaluations) and run.selection.update(number, run.evaluations)
+        # a mean over fewer institutions than before says nothing about which round is better
+        selected = bool(evaluations) and not silent and run.selection.update(number, run.evaluations)
         ended = time.perf_counter()
         seconds = {"fit": trained - begun, "evaluate": ended - trained, "round": ended - begun}
         run.tracker.on_round(
@@ -255,6 +257,7 @@ class Federation:
             self.cohort,
             self.min_sites,
             len(data.sites),
+            self.patience,
         )
         check_trainer(self.local.trainer)
         return Run.start(self, model, data, ckpt_path)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fedlight.data.federated import DataError, FederatedDataModule
@@ -101,12 +102,36 @@ def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[
                 )
 
 
+def rehearse(module: FederatedModule, data: FederatedDataModule) -> None:
+    """Puts one training batch of every client through the network, to find out before training whether it goes.
+
+    Raises:
+        ConfigError: If a batch cannot be made or the network cannot take it.
+    """
+    for site in data.sites:
+        try:
+            batch = next(iter(data.train_loader(site, seed=0, steps=1)))
+            with torch.no_grad():
+                module.eval().criterion(module(batch["image"][:2]), batch["mask"][:2], batch["valid"][:2])
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(
+                f"{site}: a training batch cannot be used ({reason}). Check transforms and image size."
+            ) from error
+    module.train()
+
+
 def check_trainer(arguments: Mapping[str, Any]) -> None:
     """Makes one Trainer as every client will, to find out whether its arguments work.
 
     Raises:
         ConfigError: If they do not.
     """
+    precision = str(arguments.get("precision", "32-true"))
+    if precision in ("64", "64-true", "16-true", "bf16-true"):
+        raise ConfigError(
+            f"trainer.precision must keep float32 parameters, got {precision}. Use 16-mixed, bf16-mixed or 32-true."
+        )
     try:
         make_trainer(arguments, [])
     except (ValueError, TypeError, MisconfigurationException) as error:
@@ -131,6 +156,7 @@ def check_rounds(
     cohort: float,
     min_sites: int,
     num_sites: int,
+    patience: int | None = None,
 ) -> None:
     """Checks the numbers of a federation.
 
@@ -142,6 +168,8 @@ def check_rounds(
             raise ConfigError(f"{name} must be at least 1, got {value}. Use 1 or more.")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}. Leave it out for torch's own choice.")
+    if patience is not None and patience < 1:
+        raise ConfigError(f"patience must be at least 1, got {patience}. Leave it out to train all rounds.")
     if steps is not None and steps < 1:
         raise ConfigError(f"local_steps must be at least 1, got {steps}. Leave it out to train whole epochs.")
     if not 0 < cohort <= 1:
@@ -178,13 +206,43 @@ def check_same_config(saved: Mapping[str, Any], now: Mapping[str, Any], done: in
         raise ConfigError(f"rounds must be at least {done}, which this run has done, got {rounds}. Raise it.")
 
 
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+_MAY_CHANGE_FOR_SCORING = (
+    "federation.",
+    "trainer.",
+    "load",
+    "data.init_args.root",
+    "data.init_args.num_workers",
+    "data.init_args.cache_gb",
+    "data.init_args.batch_size",
+    "model.init_args.window",
+    "model.init_args.overlap",
+    "seed_everything",
+)
+
+
+def check_scored_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Checks that a run is scored on the sites, splits and preparation that it was trained with.
+
+    Raises:
+        ConfigError: Naming the first settings that differ: training cases could pass for unseen ones.
+    """
+    changed = differences(saved, now, _MAY_CHANGE_FOR_SCORING)
+    if changed:
+        raise ConfigError(
+            f"a run is scored on the data that it was trained with, got another config: {', '.join(changed[:3])}. "
+            "Take the change back; only the root may lie elsewhere."
+        )
+
+
+def differences(
+    saved: Mapping[str, Any], now: Mapping[str, Any], may_change: tuple[str, ...] = _MAY_CHANGE
+) -> list[str]:
     """Returns one clause for every setting of two configs that differs and must not."""
     before, after = _flat(saved), _flat(now)
     return [
         f"{name} was {before.get(name)}, is {after.get(name)}"
         for name in sorted({*before, *after})
-        if before.get(name) != after.get(name) and not name.startswith(_MAY_CHANGE)
+        if before.get(name) != after.get(name) and not name.startswith(may_change)
     ]
 
 

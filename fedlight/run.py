@@ -17,7 +17,15 @@ from fedlight.checkpoint import RunFolder, SiteStore, newest, next_free, numbere
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor
-from fedlight.preparation import ConfigError, build, check_same_config, differences, prototypes
+from fedlight.preparation import (
+    ConfigError,
+    build,
+    check_same_config,
+    check_scored_config,
+    differences,
+    prototypes,
+    rehearse,
+)
 from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
@@ -42,6 +50,7 @@ class Run:
         info: What trackers know from the start.
         evaluations: The latest of every institution, without single cases.
         num_samples: Training cases of every site, once open.
+        took_part: The last round of every site that has taken part.
     """
 
     folder: RunFolder
@@ -52,6 +61,7 @@ class Run:
     info: RunInfo
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     num_samples: dict[str, int] = field(default_factory=dict)
+    took_part: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -63,7 +73,8 @@ class Run:
         saved = folder.load() if folder.exists() else None
         if folder.exists():
             check_same_config(folder.config(), run.info.config, saved["server"]["round"] if saved else 0)
-        folder.create(run.info.config)
+        rehearse(module, data)
+        _create(folder, run.info.config)
         if saved is not None:
             run._load(saved)
         return run
@@ -73,7 +84,12 @@ class Run:
         cls, federation: Federation, module: FederatedModule, data: FederatedDataModule, ckpt_path: str | None
     ) -> Run:
         """Opens a trained run with its selected model, for scoring."""
-        run = cls._assemble(federation, module, data, trained(federation.run_folder, ckpt_path))
+        folder = trained(federation.run_folder, ckpt_path)
+        if federation.config:
+            check_scored_config(folder.config(), federation.config)
+        module.forgo_pretraining()
+        run = cls._assemble(federation, module, data, folder)
+        run.took_part = (folder.load() or {}).get("took_part", {})
         run.server.round = load_selected(run.folder, module)
         run.server.params, run.server.buffers = state.parameters_of(module), state.buffers_of(module)
         run.server.shared = {plugin.instance_id: reference for plugin, reference in module.harmonisers}
@@ -111,7 +127,12 @@ class Run:
         return self.server.sites_differ or self.make_client.local.buffers == "local"
 
     def open(self, executor: Executor) -> None:
-        """Starts executor and trackers."""
+        """Starts executor and trackers.
+
+        Raises:
+            ConfigError: If what a site kept is missing or damaged; going on would silently start it anew.
+        """
+        self._check_sites()
         self.num_samples = executor.open(
             self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
         )
@@ -167,6 +188,17 @@ class Run:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
+    def _check_sites(self) -> None:
+        scoring = self.make_client.selected
+        for site in self.took_part if self.own_models or not scoring else ():
+            store = self.make_client.store(site)
+            try:
+                kept = store.selected() if scoring else store.load(self.server.round)
+            except ValueError as error:
+                raise ConfigError(f"{error}. Bring the file back, or start a new run.") from error
+            if kept is None:
+                raise ConfigError(f"{store.folder} must hold what {site} keeps, but it is missing. Bring it back.")
+
     def _checkpoint(self) -> dict[str, Any]:
         module = self.make_client.module
         state.load(module, {**self.server.deployed, **self.server.buffers})
@@ -184,6 +216,7 @@ class Run:
         return {
             "server": self.server.state_dict(),
             "selection": self.selection.state_dict(),
+            "took_part": dict(self.took_part),
             "evaluations": [
                 asdict(replace(evaluation, metrics=dict(evaluation.metrics)))
                 for evaluation in self.evaluations.values()
@@ -193,6 +226,7 @@ class Run:
     def _load(self, saved: dict[str, Any]) -> None:
         self.server.load_state_dict(saved["server"])
         self.selection.load_state_dict(saved["selection"])
+        self.took_part = dict(saved["took_part"])
         self.evaluations = {row["site"]: Evaluation(**row) for row in saved["evaluations"]}
 
 
@@ -220,9 +254,11 @@ def load_selected(folder: RunFolder, module: FederatedModule) -> int:
         checkpoint = torch.load(folder.selected, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
-    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (EOFError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"{folder.selected} is damaged. Train on with --ckpt_path {folder.path}.") from error
+    except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{folder.selected} must hold this config's network, got an error: {reason}") from error
+        raise ConfigError(f"{folder.selected} is damaged or of another network: {reason}") from error
     return int(checkpoint["fedlight"]["round"])
 
 
@@ -234,6 +270,7 @@ def load_model(
     Raises:
         ConfigError: If sites keep something of their own and none is named, or one is named that does not.
     """
+    module.forgo_pretraining()
     build(module, data, (), seed)
     load_selected(folder, module)
     owners = sorted(path.parent.name for path in folder.sites.glob("*/selected.safetensors"))
@@ -241,9 +278,20 @@ def load_model(
         return
     if site not in owners:
         known = f"one of {', '.join(owners)}" if owners else "left out: this run has one model for all"
-        raise ConfigError(f"site must be {known}, got {site}. Sites with parameters of their own have a model each.")
+        raise ConfigError(
+            f"site must be {known}, got {site or 'nothing'}. Sites with parameters of their own have a model each."
+        )
     saved = SiteStore(folder.sites / site).selected()
     state.load(module, saved["own"] if saved else {})
+
+
+def _create(folder: RunFolder, config: Mapping[str, Any]) -> None:
+    try:
+        folder.create(config)
+    except (NotADirectoryError, FileExistsError, PermissionError, FileNotFoundError) as error:
+        raise ConfigError(
+            f"run_folder must be a folder that can be made, got {folder.path} ({error.strerror})."
+        ) from error
 
 
 def _find(path: Path, ckpt_path: str | None, config: Mapping[str, Any]) -> RunFolder:

@@ -22,6 +22,10 @@ from torch import Tensor
 _TREE = "tree"
 
 
+class DamagedFileError(ValueError):
+    """A file of a run that is not what was written; the message names it."""
+
+
 def pack(tree: Any) -> bytes:
     """Encodes a tree.
 
@@ -56,12 +60,12 @@ def read(path: Path) -> Any:
     """Unpacks a file.
 
     Raises:
-        ValueError: If the file is truncated or not one of ours; the message names it.
+        DamagedFileError: If the file is truncated or not one of ours; the message names it.
     """
     try:
         return unpack(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise DamagedFileError(f"{path} is damaged: {error}") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from fedlight import state
 from fedlight.buffers import BufferAverage
@@ -63,9 +69,12 @@ class Server:
         return [(plugin, self.shared.get(plugin.instance_id, {})) for plugin in harmonising]
 
     def broadcast(self, context: RoundContext, deployed: bool = False) -> Broadcast:
-        """Returns what every site is sent: the model to train from, or the one to evaluate."""
+        """Returns what every site is sent: the model to train from, or the one to evaluate.
+
+        How other sites score is not a site's business.
+        """
         params = self._public(self.deployed if deployed else self.params)
-        return Broadcast(context, params, self.buffers, self.shared)
+        return Broadcast(replace(context, evaluations={}), params, self.buffers, self.shared)
 
     def collect(
         self, context: RoundContext, replies: Iterable[tuple[str, object]], min_sites: int
@@ -93,11 +102,13 @@ class Server:
             elif (refused := self._refusal(context, site, reply)) is not None:
                 failures.append(refused)
             else:
-                self._add(context, reply, buffers)
+                with _named(context):
+                    self._add(context, reply, buffers)
                 accepted.append(SiteRound(site, reply.num_samples, reply.metrics, bytes_down, reply.num_bytes))
         if len(accepted) < min_sites:
             raise RoundFailedError(_too_few(context, len(accepted), min_sites, failures), failures)
-        self._finish(context, buffers)
+        with _named(context):
+            self._finish(context, buffers)
         return accepted, failures
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,6 +173,7 @@ class Server:
         return SiteFailure(site, context.round, "fit", "refused", f"update refused: {reason}{seen}")
 
     def _fault(self, context: RoundContext, site: str, update: Update) -> str | None:
+        shared: Mapping[str, Mapping[str, object]] = update.shared  # a plugin may have put in anything
         if (update.site, update.round) != (site, context.round):
             return f"it is from {update.site}, round {update.round}"
         if update.num_samples <= 0:
@@ -170,11 +182,28 @@ class Server:
             return wrong
         if update.buffers and (wrong := state.fault(update.buffers, self.buffers)):
             return wrong
-        for name, part in update.shared.items():
+        for name, part in shared.items():
             for key, value in part.items():
+                if not isinstance(value, torch.Tensor):
+                    return f"{name} shares {key}, which is no tensor but {type(value).__name__}"
                 if not state.finite(value):
                     return f"{name} shares {key} with values that are not finite"
         return None
+
+
+@contextmanager
+def _named(context: RoundContext) -> Iterator[None]:
+    """Says in which round the server's half of a plugin failed; the trace stays with the error."""
+    try:
+        yield
+    except RoundFailedError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}, line {where.lineno}"
+        raise RoundFailedError(
+            f"round {context.round}: the server's half of a plugin failed: {type(error).__name__}: {error} ({place})"
+        ) from error
 
 
 def _failure(context: RoundContext, site: str, reply: object) -> SiteFailure:

@@ -195,7 +195,7 @@ def test_predict_with_sites_that_have_models_of_their_own_asks_for_one(
     predict = ["predict", "--run", "run", "--input", "in", "--output", "out", "--probabilities"]
     capsys.readouterr()
     assert main(predict) == 2
-    assert "site must be one of site1, site2, site3, site4, got None." in capsys.readouterr().err
+    assert "site must be one of site1, site2, site3, site4, got nothing." in capsys.readouterr().err
     assert main([*predict, "--site", "site2"]) == 0
     assert (tmp_path / "out" / "probabilities" / "a.npy").is_file()
 
@@ -266,6 +266,11 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--federation.plugins", "MixStyle"], "To add to it, write --federation.plugins+=MixStyle."),
     (["--federation.rounds", "x"], "federation.rounds must be of type int, got x."),
     (["--federation.rounds", "0"], "rounds must be at least 1, got 0."),
+    (["--federation.patience", "0"], "patience must be at least 1, got 0."),
+    (["--seed_everything", "-5"], "seed_everything must be in [0, 2**32), got -5."),
+    (["--trainer.precision", "64-true"], "trainer.precision must keep float32 parameters, got 64-true."),
+    (["--model.window", "100"], "model.window must not be larger than the images, 16x16, got 100x100."),
+    (["--data.transforms", "[Normalize]"], "site1: a training batch cannot be used ("),
     (["--federation.cohort", "3"], "cohort must be in (0, 1], got 3. To run 3 of 4 sites, use 0.75."),
     (["--federation.min_sites", "9"], "min_sites must be in [1, 4], the sites of a round, got 9."),
     (["--data.held_out", "site9"], "there is no site site9."),
@@ -359,6 +364,90 @@ def test_data_check_draws_a_contact_sheet(tmp_path: Path, capsys: pytest.Capture
     with Image.open("sheet.png") as sheet:
         assert sheet.width > 100
     assert "c (held out)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("arguments", [["--data.held_out", "site1"], ["--data.seed", "7"], ["--data.image_size", "32"]])
+def test_a_run_is_not_scored_on_other_data_than_it_was_trained_with(
+    trained: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "metrics.jsonl").read_text()
+    assert main(["test", "--run", str(trained), *arguments]) == 2
+    assert "a run is scored on the data that it was trained with" in capsys.readouterr().err
+    assert (trained / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_what_a_site_kept_is_never_silently_replaced(damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("-c", str(ROOT / "configs" / "algorithms" / "local.yaml")) == 0
+    for path in Path("run/sites/site2").iterdir():
+        path.write_bytes(b"junk") if damage == "damaged" else path.unlink()
+    capsys.readouterr()
+    more = [
+        "-c",
+        str(ROOT / "configs" / "algorithms" / "local.yaml"),
+        "--federation.rounds",
+        "3",
+        "--ckpt_path",
+        "last",
+    ]
+    assert fit(*more) == 2
+    assert main(["test", "--run", "run"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("site2") >= 2
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [("config.yaml", b"a: [", 2), ("metrics.jsonl", b"no json\n{}\n", 1), ("global.ckpt", b"hello", 2)],
+)
+def test_a_damaged_file_of_a_run_is_named(
+    trained: Path, tmp_path: Path, name: str, content: bytes, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(trained, run)
+    (run / name).write_bytes(content)
+    assert main(["test", "--run", str(run)]) == code
+    said = capsys.readouterr().err
+    assert name in said
+    assert "damaged" in said
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FEDLIGHT_PLUGINS": ""}
+    command = [sys.executable, "-m", "fedlight", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_run_keeps_the_plugin_files_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDLIGHT_PLUGINS", "")
+    plugin = 'from fedlight_algorithms import FedAvg\n\nclass MyMean(FedAvg):\n    """A mean of my own."""\n'
+    (tmp_path / "my_mean.py").write_text(plugin)
+    assert fit("--load", "my_mean.py", "--federation.aggregator", "MyMean") == 0
+    (tmp_path / "my_mean.py").unlink()
+    shutil.move("run", "moved")
+    validation = started("validate", "--run", "moved")
+    _, said = validation.communicate(timeout=120)
+    assert validation.returncode == 0, said
+
+
+def test_a_closed_pipe_does_not_stop_the_training() -> None:
+    training = started("fit", "-c", CONFIG, *SMALL, "--federation.run_folder", "run")
+    assert training.stdout is not None
+    training.stdout.close()
+    assert training.stderr is not None
+    said = training.stderr.read()
+    training.stderr.close()
+    assert training.wait(120) == 0, said
+    assert Path("run/rounds/00002.safetensors").is_file()
+
+
+def test_a_trained_run_needs_no_pretrained_weights_any_more(trained: Path, tmp_path: Path) -> None:
+    task = SegmentationTask.load_from_checkpoint(trained / "global.ckpt", map_location="cpu")
+    torch.save(task.network.get_submodule("encoder").state_dict(), tmp_path / "encoder.pt")
+    assert fit("--model.encoder_weights", str(tmp_path / "encoder.pt")) == 0
+    (tmp_path / "encoder.pt").unlink()
+    assert main(["validate", "--run", "run"]) == 0
 
 
 def test_data_check_takes_the_data_of_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,9 @@ class FederatedModule(LightningModule):
 
     # --- what a task says --------------------------------------------------------------------------------------
 
+    def forgo_pretraining(self) -> None:
+        """Is called before the network is built for weights that a run has trained: none need to be fetched."""
+
     @property
     @abstractmethod
     def classes(self) -> tuple[str, ...]:
@@ -154,6 +157,11 @@ class FederatedModule(LightningModule):
         """Adds a step to a mean of the epoch; ``self.log`` takes half a millisecond, so it is called once an epoch."""
         total, samples = self._means.get(name, (0.0, 0))
         self._means[name] = (total + value.detach() * size, samples + size)
+
+    @property
+    def reported(self) -> list[str]:
+        """Names of what this module logged in the last epoch: "train_loss" and the penalties of plugins."""
+        return list(self._means)
 
     def on_train_epoch_start(self) -> None:
         """Starts the means of an epoch."""

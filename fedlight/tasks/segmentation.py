@@ -125,8 +125,22 @@ class SegmentationTask(FederatedModule):
                 f"model.in_channels must be that of the data, {data.channels}, got {self._in_channels}. "
                 "Leave model.in_channels out."
             )
+        if self.window is not None and not data.patches:
+            self._check_window(data.train_size)
         self._classes, self._in_channels, self.resized = data.classes, data.channels, data.resized
         self.window = self.window or (data.train_size if data.patches else None)
+
+    def _check_window(self, size: tuple[int, int]) -> None:
+        window = (self.window, self.window) if isinstance(self.window, int) else self.window
+        if window is not None and (window[0] > size[0] or window[1] > size[1]):
+            raise ValueError(
+                f"model.window must not be larger than the images, {size[0]}x{size[1]}, got {window[0]}x{window[1]}. "
+                "Leave model.window out."
+            )
+
+    def forgo_pretraining(self) -> None:
+        """Builds the network without pretrained weights, whose file or hub need not be there any more."""
+        self.encoder_weights = None
 
     # --- the network -------------------------------------------------------------------------------------------
 

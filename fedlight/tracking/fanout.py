@@ -56,10 +56,10 @@ class Fanout(Tracker):
         for tracker in tuple(self._optional):
             try:
                 call(tracker)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # rich ends the program when its pipe is closed
                 self._drop(tracker, error)
 
-    def _drop(self, tracker: Tracker, error: Exception) -> None:
+    def _drop(self, tracker: Tracker, error: BaseException) -> None:
         self._optional.remove(tracker)
         name, cause = type(tracker).__name__, f"{type(error).__name__}: {error}"
         _log.warning("%s stopped recording (%s); the run goes on without it.", name, cause)

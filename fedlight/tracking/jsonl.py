@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedlight.serialization import DamagedFileError
 from fedlight.tracking.rows import CSV_HEADER, Row, cell, csv_lines, round_rows, tested_rows
 from fedlight.tracking.tracker import RoundRecord, RunInfo, Tracker
 from fedlight.update import Evaluation
@@ -110,7 +111,7 @@ def _parsed(line: bytes) -> Row | None:
 
 def _checked(row: Row | None, number: int, path: Path) -> Row:
     if row is None:
-        raise ValueError(
+        raise DamagedFileError(
             f'Line {number} of {path} is damaged: every line must be a JSON object with "round" and "kind". '
             "Restore the file, or move it away to start a new one."
         )
