@@ -74,7 +74,7 @@ def _settings(parser: LightningArgumentParser) -> list[str]:
 
 
 class FederatedCLI(LightningCLI):
-    """``fedlight fit | validate | test | predict``: a task, data and a federation from configs that compose."""
+    """``fedlight fit | validate | test | predict | styles``: task, data and federation from configs that compose."""
 
     exit_code = 0
 
@@ -85,7 +85,7 @@ class FederatedCLI(LightningCLI):
             datamodule_class=FederatedDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            trainer_class=Federation,  # type: ignore[arg-type]  # has the four methods that the CLI calls
+            trainer_class=Federation,  # type: ignore[arg-type]  # has the methods that the CLI calls
             save_config_callback=None,
             seed_everything_default=0,
             parser_class=Parser,
@@ -128,6 +128,12 @@ class FederatedCLI(LightningCLI):
         done = f"{len(rows) - failed} of {len(rows)} images segmented into {arguments['output']}"
         sys.stdout.write(f"{done}; predictions.csv names every one\n")
         self.exit_code = 1 if failed else 0
+
+    def styles(self, **arguments: Any) -> None:
+        """Draws styles and features and says where they are."""
+        federation: Any = self.trainer
+        for sentence in federation.styles(**arguments):
+            sys.stdout.write(f"{sentence}\n")
 
     def instantiate_trainer(self, **kwargs: Any) -> Federation:  # type: ignore[override]
         """Builds the federation; every client makes its own Trainer from the same arguments."""
@@ -176,7 +182,7 @@ def _discover(files: Sequence[str]) -> None:
         raise ConfigError(str(error)) from error
 
 
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = ("fit", "validate", "test", "predict", "styles")
 
 
 def _known(command: str) -> None:

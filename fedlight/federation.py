@@ -18,11 +18,12 @@ from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
 from fedlight.plugins import Aggregator, ClientPlugin
-from fedlight.preparation import ConfigError, check_rounds, check_trainer, cohort_size, prepare
+from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, cohort_size, prepare, prototypes
 from fedlight.randomness import generator
 from fedlight.run import Run, load_model, trained
 from fedlight.server import RoundFailedError
 from fedlight.state import buffers_of
+from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import predict_folder, readable_images
 from fedlight.tracking import RoundRecord, Tracker
@@ -174,6 +175,34 @@ class Federation:
             return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
         except ValueError as error:  # no image among the inputs
             raise ConfigError(str(error)) from error
+
+    def styles(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        output: str = "styles",
+        stage: str = "bottleneck",
+        ckpt_path: str | None = None,
+        compare: str | None = None,
+    ) -> list[str]:
+        """Draws what every style plugin makes of the sites' images, and how the sites' features differ.
+
+        Args:
+            model: The task.
+            datamodule: Data of the sites; the institution that takes no part is not looked at.
+            output: Folder for styles.png and features.png.
+            stage: Where features are looked at.
+            ckpt_path: The folder of a run whose model is shown beside the untrained one.
+            compare: The folder of another run with the same network, for instance one without alignment.
+
+        Returns:
+            What there is to say about the pictures, sentence by sentence.
+        """
+        prepare(datamodule)
+        _, plugins = prototypes(self.aggregator, self.plugins)
+        build(model, datamodule, plugins, self.seed)
+        runs = [trained(self.run_folder, path) for path in (ckpt_path, compare) if path is not None]
+        return draw_styles(model, datamodule, plugins, Path(output), stage, runs, self.seed)
 
     # --- one round ---------------------------------------------------------------------------------------------------
 
