@@ -22,7 +22,7 @@ from tests.docs.pages import PAGES, ROOT, inline, table
 README = PAGES["README.md"].read_text()
 DATA = PAGES["data.md"].read_text()
 ARCHITECTURE = PAGES["architecture.md"].read_text()
-HALVES = {"AllPrivate", "MomentAlignment"}
+HALVES = {"AllPrivate", "DynamicRegularizer", "MomentAlignment", "ScaffoldControl"}
 """Come with their aggregators and are not listed on their own."""
 
 BUNDLED = {info.name: info for info in registered() if info.origin == "fedlight"}
