@@ -67,7 +67,9 @@ def test_predictions_are_harmonised(trained: RunFolder, federate: Callable[..., 
     task = SegmentationTask.load_from_checkpoint(trained.selected, weights_only=True).eval()
     with torch.no_grad():
         expected = task.segment(data.read(tmp_path / "image.png"))[0].half()
-    federate().predict(small_task(), data, str(tmp_path / "image.png"), str(tmp_path / "out"), True, str(trained.path))
+    federate().predict(
+        small_task(), data, str(tmp_path / "image.png"), str(tmp_path / "out"), True, ckpt_path=str(trained.path)
+    )
     found = torch.from_numpy(np.load(tmp_path / "out" / "probabilities" / "image.npy"))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 

@@ -199,7 +199,9 @@ class Clinic:
         for _ in range(rounds):
             broadcast = self.broadcast()
             updates = ((site, self.fit(site, broadcast)) for site in self.clients)
-            self.server.collect(broadcast.context, updates, min_sites=len(self.clients))
+            # the server knows the scores of the sites, which the broadcast leaves out
+            context = replace(broadcast.context, evaluations=dict(self.evaluations))
+            self.server.collect(context, updates, min_sites=len(self.clients))
             if self.server.aggregator.measures:
                 self.evaluate(self.server.broadcast(broadcast.context, deployed=True))
         return self

@@ -85,6 +85,7 @@ def test_a_pair_works_or_says_why_not(first: type[Plugin], second: type[Plugin])
     works(first, second)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"), [pytest.param(*pair, id=identity(pair)) for pair in PAIRS if pair not in USUAL]
