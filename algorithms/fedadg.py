@@ -1,4 +1,4 @@
-"""FedADG: features of every class look like those of one learned reference (Zhang et al., arXiv 2111.07140).
+"""FedADG: features of every class look like those of one learned reference (Zhang et al., arXiv 2111.10487).
 
 A generator makes features of each class out of noise: the reference distribution. At every site a discriminator tells
 them from the site's own features; the network learns to be taken for the reference and the generator to be taken for
