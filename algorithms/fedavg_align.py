@@ -23,15 +23,16 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from fedlight.plugins import Aggregator, Alignment, Step
+from fedlight.plugins import Alignment, Step
 from fedlight.plugins.alignment import ramp as ramped
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.state import RunningMean, State
+from fedlight.state import State
 from fedlight.statistics import fuse_moments, valid_at
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.update import Broadcast, RoundContext
 
 
-class FedAvgAlign(Aggregator):
+class FedAvgAlign(AveragingAggregator):
     """Averages the sites' parameters and aligns their features with the federation's moments.
 
     Args:
@@ -54,15 +55,8 @@ class FedAvgAlign(Aggregator):
     def client_half(self) -> MomentAlignment:
         return MomentAlignment(self.weight, self.ramp, self.stages)
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        return self._mean.result()
+    def step(self, start: State, mean: State) -> State:
+        return mean
 
 
 class MomentAlignment(Alignment):

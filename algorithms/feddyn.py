@@ -30,13 +30,14 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from fedlight.plugins import Aggregator, ClientPlugin, Step
+from fedlight.plugins import ClientPlugin, Step
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.state import State, zip_map
+from fedlight.update import Broadcast, RoundContext
 
 
-class FedDyn(Aggregator):
+class FedDyn(AveragingAggregator):
     """Averages and corrects by what all rounds so far left over; its client half regularises the sites.
 
     Args:
@@ -58,21 +59,15 @@ class FedDyn(Aggregator):
         return DynamicRegularizer(self.alpha)
 
     def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
+        super().begin(context, params)
         self._everybody = sum(context.weights[site] for site in context.sites)
-        self._start = params
-        self._mean = RunningMean()
 
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        mean = self._mean.result()
+    def step(self, start: State, mean: State) -> State:
         if not self.alpha:
             return mean
-        step = self.alpha * self._mean.total / self._everybody
+        rate = self.alpha * self._mean.total / self._everybody
         h = self._h or zip_map(torch.zeros_like, mean)
-        self._h = zip_map(lambda h, w, start: h - step * (w - start), h, mean, self._start)
+        self._h = zip_map(lambda h, w, start: h - rate * (w - start), h, mean, start)
         return zip_map(lambda w, h: w - h / self.alpha, mean, self._h)
 
     def state_dict(self) -> dict[str, Any]:

@@ -31,14 +31,15 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins import ClientPlugin
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.local_steps import accumulated, momentum_of
 from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.update import Broadcast, RoundContext
 
 
-class Scaffold(Aggregator):
+class Scaffold(AveragingAggregator):
     """Averages the sites' steps; its client half corrects their gradients with control variates.
 
     Args:
@@ -60,19 +61,9 @@ class Scaffold(Aggregator):
     def client_half(self) -> ScaffoldControl:
         return ScaffoldControl(self.correction)
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        return zip_map(self._step, self._mean.result(), self._start)
-
-    def _step(self, mean: Tensor, start: Tensor) -> Tensor:
-        return mean + (self.server_lr - 1) * (mean - start)  # the mean's own bits for server_lr 1
+    def step(self, start: State, mean: State) -> State:
+        # with the mean's own bits for server_lr 1
+        return zip_map(lambda mean, start: mean + (self.server_lr - 1) * (mean - start), mean, start)
 
 
 class ScaffoldControl(ClientPlugin):
