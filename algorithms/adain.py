@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from fedlight.plugins.style import require_spread
 from fedlight.plugins.style_bank import MomentBank
 
 
@@ -52,8 +53,7 @@ class AdaIN(MomentBank):
 
     def validate(self) -> None:
         super().validate()
-        if self.spread < 0:
-            raise ValueError(f"spread must not be negative, got {self.spread}. 0 takes every site's mean style.")
+        require_spread(self.spread)
 
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
         return self.put_on_style(x, own, self.drawn(others, self.spread))

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fedlight.plugins.style import draw_beta
+from fedlight.plugins.style import draw_beta, require_spread
 from fedlight.plugins.style_bank import MomentBank
 
 
@@ -63,8 +63,7 @@ class CrossMixStyle(MomentBank):
         super().validate()
         if not self.alpha > 0:
             raise ValueError(f"alpha must be positive, got {self.alpha}. To switch mixing off, use p=0.")
-        if self.spread < 0:
-            raise ValueError(f"spread must not be negative, got {self.spread}. 0 takes every site's mean style.")
+        require_spread(self.spread)
 
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
         partner = self.drawn(others, self.spread)

@@ -33,7 +33,7 @@ from torch import Tensor
 from fedlight.plugins import ClientPlugin, Step
 from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.state import State, zip_map
+from fedlight.state import State, flat, zip_map
 from fedlight.update import Broadcast, RoundContext
 
 
@@ -96,12 +96,12 @@ class DynamicRegularizer(ClientPlugin):
 
     def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
         self._params = [p for name, p in module.named_parameters() if name in broadcast.params]
-        self._start = _flat(self._params).detach()
+        self._start = flat(self._params).detach()
 
     def penalty(self, step: Step) -> Tensor | None:
         if not self.alpha or not self._params:
             return None
-        w = _flat(self._params)
+        w = flat(self._params)
         self._start = self._start.to(w.device)  # by now the Trainer has moved the module
         pull = self.alpha / 2 * (w - self._start).square().sum()
         if self._h is None:
@@ -111,7 +111,7 @@ class DynamicRegularizer(ClientPlugin):
 
     def on_round_end(self, module: LightningModule) -> Statistics:
         if self.alpha and self._params:
-            h, way = self._h, _flat(self._params).detach().cpu() - self._start.cpu()
+            h, way = self._h, flat(self._params).detach().cpu() - self._start.cpu()
             self._h = (torch.zeros_like(way) if h is None else h.cpu()) - self.alpha * way
         del self._params, self._start
         return {}
@@ -121,7 +121,3 @@ class DynamicRegularizer(ClientPlugin):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._h = state["h"]
-
-
-def _flat(params: list[torch.nn.Parameter]) -> Tensor:
-    return torch.cat([p.flatten() for p in params]) if params else torch.zeros(0)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fedlight.plugins import Batch, StyleAugmentation
-from fedlight.plugins.style import require_probability
+from fedlight.plugins.style import draw_beta, require_probability
 from fedlight.statistics import channel_moments
 
 
@@ -56,8 +56,7 @@ class MixStyle(StyleAugmentation):
         if len(x) < 2 or torch.rand((), generator=self.generator) >= self.p:
             return x
         partner = torch.randperm(len(x), generator=self.generator)
-        both = torch.full((len(x), 2), self.alpha, dtype=torch.float64)
-        share = torch._sample_dirichlet(both, self.generator)[:, 0].float()  # Beta(alpha, alpha), with a generator
+        share = draw_beta(self.alpha, len(x), self.generator).flatten()
         mean, variance = channel_moments(x.detach(), batch["valid"])
         return mix(x, mean, (variance + self.eps).sqrt(), share.to(x.device), partner.to(x.device))
 

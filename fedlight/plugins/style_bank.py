@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.plugins.style import StyleAugmentation, exchange_moments, require_probability
+from fedlight.plugins.style import StyleAugmentation, exchange_moments, require_min_images, require_probability
 from fedlight.statistics import channel_moments, valid_at
 from fedlight.update import Broadcast, RoundContext
 
@@ -51,8 +51,7 @@ class StyleBank(StyleAugmentation):
 
     def validate(self) -> None:
         require_probability(self.p)
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_min_images(self.min_images)
         if self.p == 1 and len(self.stages) > 1:
             raise ValueError(
                 "p must be below 1 with several stages, got 1: no image would be left to measure. Use 0.9."
