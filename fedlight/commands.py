@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedlight.configs import read_config
+from fedlight.messages import explain, parameters
 from fedlight.plugins.discovery import discover, find, registered
 from fedlight.preparation import ConfigError
 
@@ -110,7 +111,8 @@ def _configured(path: Path) -> CaseSites:
     try:
         parsed = parser.parse_object({"data": read_config(path).get("data")})
     except (jsonargparse.ArgumentError, TypeError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+        known = parameters([fedlight.data.FolderSites, fedlight.data.SyntheticSites])
+        raise ConfigError(f"{path}: {explain(str(error), (), {'data': known})}") from error
     module: CaseSites = parser.instantiate_classes(parsed).data
     return module
 

@@ -286,6 +286,20 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--model.architecture", "Unett"], "architecture must be one of"),
     (["--model.encoder_weights", "none.pt"], "encoder_weights must be a file that exists, got none.pt."),
     (["--model.optimizer", "Adan"], "optimizer must name a known class, got Adan. Did you mean Adam"),
+    (
+        ["--model.optimizer", "torch.optim.Adan"],
+        "model.optimizer must name a known class, got torch.optim.Adan.",
+    ),
+    (
+        ["--model.scheduler", "torch.optim.lr_scheduler.StepLRR"],
+        "model.scheduler must name a known class, got torch.",
+    ),
+    (
+        ["--data", "fedlight.data.FolderSitse"],
+        "data must name a known class, got fedlight.data.FolderSitse.",
+    ),
+    (["--data", "FolderSites", "--data.sites", "a"], "data.sites must be a list, got a. Write [a]."),
+    (["--data.image_size", "big"], "data.image_size must be of type int, got big. Write it as int."),
     (["--model.optimizer.lrr", "1"], "lrr is not an argument of the class that it was given to. Did you mean lr"),
     (["--model.optimizer.lr", "-1"], "model: Invalid learning rate: -1.0"),
     (
@@ -334,6 +348,30 @@ def test_a_mistaken_command_is_answered_in_one_sentence(
 ) -> None:
     assert main(arguments) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "{class_path: FolderSitse, init_args: {root: x}}",
+            "data must name a known class, got FolderSitse.",
+        ),
+        ("{class_path: fedlight.data.FolderSitse}", "data must name a known class, got fedlight.data.FolderSitse."),
+        ("{class_path: FolderSites, init_args: {root: x, sites: a}}", "data.sites must be a list, got a. Write [a]."),
+        ("{class_path: FolderSites, init_args: {root: x, imagesize: 3}}", "imagesize is not an argument of the class"),
+    ],
+    ids=["class", "path", "list", "argument"],
+)
+def test_mistakes_in_yaml_name_the_setting_also_for_the_check_of_data(
+    text: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.yaml").write_text(f"data: {text}\n")
+    for command in (["fit"], ["data", "check"]):
+        assert main([*command, "-c", str(tmp_path / "data.yaml")]) == 2
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert len(said.splitlines()) == 1
 
 
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
