@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image
 from fedlight.__main__ import main
 from fedlight.checkpoint import RunFolder
 from fedlight.tasks import SegmentationTask
+from tests.contracts.harness import own_registry
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.yaml")
@@ -232,6 +234,60 @@ def test_output_of_a_pipe_is_plain_lines(trained: Path) -> None:
     assert "\x1b" not in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 100
     assert done.stderr == ""
+
+
+ENDED = """
+import os
+from fedlight.plugins import ClientPlugin
+
+class Ended(ClientPlugin):
+    \"\"\"Sends the process a signal in the second round.\"\"\"
+
+    def on_round_start(self, site, module, broadcast):
+        self.round = broadcast.context.round
+
+    def on_train_batch_start(self, *arguments):
+        if self.round == 2:
+            os.kill(os.getpid(), {number})
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "sentence"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "asked to end (SIGTERM)")],
+    ids=["SIGINT", "SIGTERM"],
+)
+def test_a_signal_ends_training_with_a_sentence_and_keeps_what_was_done(
+    number: signal.Signals, code: int, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    (tmp_path / "ended.py").write_text(ENDED.format(number=int(number)))
+    with own_registry():
+        assert fit("--load", "ended.py", "--federation.plugins+=Ended") == code
+    said = capsys.readouterr()
+    assert said.err == f"fedlight: {sentence}; what was done is kept: go on with --ckpt_path last\n"
+    assert "interrupted; run folder: run" in said.out
+    saved = RunFolder(Path("run")).load()
+    assert saved is not None
+    assert saved["server"]["round"] == 1
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_folder_in_which_another_process_is_about_to_train_is_left_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two fits started at once both find the name free; the second must not write its config over the first's."""
+    with RunFolder(Path("run")).lock():
+        assert fit() == 2
+        assert capsys.readouterr().err == (
+            "fedlight: run_folder must be free, got run, which another process took at the same moment. "
+            "Start again, or name another.\n"
+        )
+        assert not Path("run/config.yaml").exists()
+    assert fit() == 0
+    with RunFolder(Path("run")).lock():
+        assert fit("--ckpt_path", "last") == 2
+        assert "run is in use by another process. Wait for it or name another." in capsys.readouterr().err
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------
