@@ -67,7 +67,7 @@ class RunInfo:
         local_steps: Optimizer steps of every site in a round, where known.
         num_parameters: Trainable parameters of the network.
         num_samples: Training cases of every site.
-        scoring: Whether a trained run is opened only to be scored; ``start_round`` is then the model's round.
+        scoring: Which model is scored if a trained run is opened only for that; ``start_round`` is its round.
         distance_unit: Unit of the surface distances: "mm" where the data give a pixel spacing, else "px".
     """
 
@@ -82,7 +82,7 @@ class RunInfo:
     local_steps: Mapping[str, int] = field(default_factory=dict)
     num_parameters: int = 0
     num_samples: Mapping[str, int] = field(default_factory=dict)
-    scoring: bool = False
+    scoring: Literal["selected", "last"] | None = None
     distance_unit: Literal["mm", "px"] = "px"
 
 
