@@ -40,7 +40,7 @@ def test_scores_of_both_models_are_kept_apart(federate: Federate) -> None:
     federation = federate(rounds=2)
     folder = federation.fit(small_task(), small_sites()).path
     for which in ("selected", "last"):
-        federation.test(small_task(), small_sites(), which=which)  # type: ignore[arg-type]
+        federation.test(small_task(), small_sites(), which=which)
     for split in ("test", "held_out"):
         for ending in ("", "_last"):
             with (folder / f"{split}_cases{ending}.csv").open() as file:

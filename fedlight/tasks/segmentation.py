@@ -231,7 +231,7 @@ class SegmentationTask(FederatedModule):
         return torch.cat([F.pad(case, (0, width - case.shape[-1], 0, height - case.shape[-2])) for case in cases])
 
     def score(self, batch: Batch) -> list[Row]:
-        """Returns one row a case: "case", then the numbers of ``fedlight.metrics``, all of them only if ``detailed``."""
+        """Returns one row a case: "case", then the numbers of ``fedlight.metrics``, all only if ``detailed``."""
         return [self._score_one(batch, i, probabilities) for i, probabilities in enumerate(self.segment(batch))]
 
     def _score_one(self, batch: Batch, index: int, probabilities: Tensor) -> Row:
