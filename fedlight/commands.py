@@ -59,7 +59,7 @@ def data(arguments: Sequence[str]) -> int:
     parser.add_argument("command", choices=["check"])
     parser.add_argument("root", nargs="?", help="folder with one folder a site, each with images/ and masks/")
     parser.add_argument("-c", "--config", type=Path, help="check the data of a config, as fit would")
-    parser.add_argument("--held_out", help="the site that takes no part")
+    parser.add_argument("--held_out", nargs="+", help="sites that take no part")
     parser.add_argument("--classes", nargs="+", default=["background", "foreground"], help="names, background first")
     parser.add_argument("--channels", type=int, default=3, choices=[1, 3])
     parser.add_argument("--mask_values", type=_mask_values, help="value=class pairs, e.g. 0=0,128=1,255=2")

@@ -345,8 +345,8 @@ class Federation:
             context = self._context(run, max(run.server.round, 1))
             evaluations, failures = self._evaluate(run, context, phase)
             run.record("val" if phase == "validate" else phase, evaluations)
-            if phase == "test" and data.held_out_site is not None:
-                evaluations += run.score_held_out(run.server.broadcast(context, deployed=True), data.held_out_site)
+            if phase == "test":
+                evaluations += run.score_held_out(run.server.broadcast(context, deployed=True), data.held_out_sites)
             if failures:
                 raise RoundFailedError("; ".join(str(failure) for failure in failures), failures)
         return evaluations

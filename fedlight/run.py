@@ -160,13 +160,15 @@ class Run:
         rows = [{"site": evaluation.site, **row} for evaluation in evaluations for row in evaluation.cases]
         self.tracker.on_test(split, model or "global", evaluations, rows)
 
-    def score_held_out(self, broadcast: Broadcast, institution: str) -> list[Evaluation]:
-        """Scores the institution that took no part, with every model that the federation has for it."""
-        scored = []
-        for model, evaluation in score_unseen(self.make_client, broadcast, institution, bool(self.server.private)):
-            self.record("held-out", [evaluation], model)
-            scored.append(evaluation)
-        return scored
+    def score_held_out(self, broadcast: Broadcast, institutions: Sequence[str]) -> list[Evaluation]:
+        """Scores the institutions that took no part, with every model that the federation has for them."""
+        scored: dict[str, list[Evaluation]] = {}
+        for institution in institutions:
+            for model, evaluation in score_unseen(self.make_client, broadcast, institution, bool(self.server.private)):
+                scored.setdefault(model, []).append(evaluation)
+        for model, evaluations in scored.items():
+            self.record("held-out", evaluations, model)
+        return [evaluation for evaluations in scored.values() for evaluation in evaluations]
 
     def show(self) -> None:
         """Gives trackers that want them examples of the selected model's work at every institution."""
@@ -211,7 +213,7 @@ class Run:
             "round": self.server.round,
             "classes": list(self.info.classes),
             "sites": list(self.sites),
-            "held_out": self.info.held_out,
+            "held_out": list(self.info.held_out),
         }
         return {**module.checkpoint(), "fedlight": about}
 
@@ -325,7 +327,7 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         folder=folder.path,
         config=config,
         sites=data.sites,
-        held_out=data.held_out_site,
+        held_out=data.held_out_sites,
         classes=data.format.classes,
         rounds=federation.rounds,
         local_steps=dict.fromkeys(data.sites, federation.local.steps) if federation.local.steps else {},

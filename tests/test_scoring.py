@@ -46,3 +46,14 @@ def test_scores_of_both_models_are_kept_apart(federate: Federate) -> None:
             with (folder / f"{split}_cases{ending}.csv").open() as file:
                 rows = list(csv.DictReader(file))
             assert {"case", "dice", "hd95", "ece", "brier"} <= set(rows[0])
+
+
+def test_several_institutions_can_be_held_out(federate: Federate, tmp_path: Path) -> None:
+    """Two of four sites train; of the others every case is a test case, of the former one in six."""
+    both = federate(run_folder=str(tmp_path / "both"))
+    both.fit(small_task(), small_sites(held_out=["site3", "site4"]))
+    scored = {one.site: one for one in both.test(small_task(), small_sites(held_out=["site3", "site4"]))}
+    assert list(scored) == ["site1", "site2", "site3", "site4"]
+    assert (scored["site3"].num_cases, scored["site1"].num_cases) == (6, 1)
+    with (tmp_path / "both" / "held_out_cases.csv").open() as file:
+        assert [row["site"] for row in csv.DictReader(file)] == ["site3"] * 6 + ["site4"] * 6

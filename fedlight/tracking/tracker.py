@@ -60,7 +60,7 @@ class RunInfo:
         folder: The run folder.
         config: The resolved config, plain values only.
         sites: Clients, in their order.
-        held_out: The institution that takes no part, if any.
+        held_out: The institutions that take no part.
         classes: Names of the classes, background first.
         rounds: Planned rounds.
         start_round: Rounds that are already done when a run is resumed, else 0.
@@ -75,7 +75,7 @@ class RunInfo:
     folder: Path
     config: Mapping[str, Any]
     sites: tuple[str, ...]
-    held_out: str | None
+    held_out: tuple[str, ...]
     classes: tuple[str, ...]
     rounds: int
     start_round: int = 0
