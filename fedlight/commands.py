@@ -1,16 +1,16 @@
-"""The commands that train nothing: ``fedlight plugins`` and ``fedlight data``."""
+"""The commands that train nothing: ``fedlight plugins``, ``fedlight data``; and ``fedlight benchmark``."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from fedlight.configs import read_config
+from fedlight.arguments import Arguments, data_of
 from fedlight.plugins.discovery import discover, find, registered
 from fedlight.preparation import ConfigError
 
@@ -18,16 +18,9 @@ if TYPE_CHECKING:
     from fedlight.data.case_sites import CaseSites
 
 
-class _Arguments(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}. See {self.prog} --help.")
-
-
 def plugins(arguments: Sequence[str]) -> int:
     """Lists every plugin that a config can name, or prints one plugin's card."""
-    parser = _Arguments(prog="fedlight plugins", description="List plugins, or explain one.")
+    parser = Arguments("fedlight plugins", "List plugins, or explain one.")
     parser.add_argument("name", nargs="?", help="a plugin to explain")
     parser.add_argument("--load", action="append", default=[], metavar="FILE", help="a file with plugins of your own")
     chosen = parser.parse_args(arguments)
@@ -55,7 +48,7 @@ def data(arguments: Sequence[str]) -> int:
     from fedlight.data.check import check, render
     from fedlight.data.contact_sheet import contact_sheet
 
-    parser = _Arguments(prog="fedlight data", description="Look at data before any training.")
+    parser = Arguments("fedlight data", "Look at data before any training.")
     parser.add_argument("command", choices=["check"])
     parser.add_argument("root", nargs="?", help="folder with one folder a site, each with images/ and masks/")
     parser.add_argument("-c", "--config", type=Path, help="check the data of a config, as fit would")
@@ -74,7 +67,7 @@ def data(arguments: Sequence[str]) -> int:
         raise ConfigError(f"--output must lie in a folder that exists, got {chosen.output}. Make the folder first.")
     if (chosen.root is None) == (chosen.config is None):
         raise ConfigError("data check takes a root or a config (-c), not both. For instance: fedlight data check ROOT.")
-    module = _configured(chosen.config) if chosen.config else _folders(chosen)
+    module = data_of([chosen.config]) if chosen.config else _folders(chosen)
     report = check(module)
     Console().print(render(report))
     if report.sites:
@@ -99,22 +92,6 @@ def _folders(chosen: argparse.Namespace) -> CaseSites:
     )
 
 
-def _configured(path: Path) -> CaseSites:
-    """Builds the data module of a config."""
-    import jsonargparse
-
-    import fedlight.data  # the modules that a config may name
-
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(fedlight.data.FederatedDataModule, "data", required=True)
-    try:
-        parsed = parser.parse_object({"data": read_config(path).get("data")})
-    except (jsonargparse.ArgumentError, TypeError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
-    module: CaseSites = parser.instantiate_classes(parsed).data
-    return module
-
-
 def _mask_values(text: str) -> dict[int, int]:
     try:
         pairs = [pair.split("=") for pair in text.split(",")]
@@ -123,4 +100,11 @@ def _mask_values(text: str) -> dict[int, int]:
         raise argparse.ArgumentTypeError(f"must be value=class pairs such as 0=0,255=1, got {text}") from error
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"plugins": plugins, "data": data}
+def benchmark(arguments: Sequence[str]) -> int:
+    """Trains every algorithm with every site held out in turn."""
+    from fedlight.benchmark.command import benchmark as command
+
+    return command(arguments)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"plugins": plugins, "data": data, "benchmark": benchmark}
