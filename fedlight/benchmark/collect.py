@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
 import fedlight
 from fedlight.benchmark.plan import Job
 from fedlight.checkpoint import RunFolder
@@ -36,6 +38,7 @@ _KEYS = ("domain", "checkpoint", "model", "site", "case")
 _PACKAGES = ("torch", "lightning", "segmentation-models-pytorch", "torchmetrics", "monai", "albumentations", "numpy")
 _NOT_SETTINGS = ("data.init_args.root", "federation.run_folder", "federation.threads", "load")
 _DIGITS = 5
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def of_run(folder: Path) -> dict[str, Any]:
         "selected_round": max((row["round"] for row in rounds if row["selected"]), default=0),
         "rounds": len(rounds),
         "sites": sorted({row["site"] for row in rows if row["kind"] == "fit"}),
+        "num_parameters": _num_parameters(RunFolder(folder).last),
         "num_samples": {row["site"]: row["samples"] for row in rows if row["kind"] == "fit"},
         "classes": _classes(tested),
         "distance_unit": "px",
@@ -152,6 +156,11 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
                 "megabytes": round(megabytes, 3),
             }
             losses = []
+
+
+def _num_parameters(checkpoint: Path) -> int:
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return sum(value.numel() for name, value in saved.items() if not name.endswith(BUFFERS))
 
 
 def _classes(tested: Sequence[Mapping[str, Any]]) -> list[str]:
