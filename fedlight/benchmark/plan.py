@@ -15,9 +15,9 @@ from fedlight.configs import read_config
 from fedlight.messages import nearest
 from fedlight.preparation import ConfigError, flat
 
-REFERENCES = ("fedavg", "local", "pooled", "pooled+bigaug", "bigaug", "randconv", "histogram_matching")
+REFERENCES = ("fedavg", "local", "pooled", "pooled+bigaug", "bigaug", "randconv", "standardise")
 """Arms that are in every table: each site alone, all data in one place (the ceiling) without and with augmentation,
-plain averaging, averaging with strong intensity augmentation, and images brought to one look."""
+plain averaging, averaging with strong intensity augmentation, and images that are standardised one by one."""
 
 _PLACES = ("--data.root", "--data.init_args.root", "--data.num_workers", "--data.cache_gb")
 """Settings that say where data lie and how they are read, not what is computed."""
