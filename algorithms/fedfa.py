@@ -34,7 +34,13 @@ from torch import Tensor
 
 from fedlight.plugins import Batch
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.plugins.style import StyleAugmentation, exchange_moments, require_probability, where_valid
+from fedlight.plugins.style import (
+    StyleAugmentation,
+    exchange_moments,
+    require_min_images,
+    require_probability,
+    where_valid,
+)
 from fedlight.statistics import channel_moments
 from fedlight.update import Broadcast, RoundContext
 
@@ -73,8 +79,7 @@ class FedFA(StyleAugmentation):
         require_probability(self.p)
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {self.decay}. The paper uses 0.99.")
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_min_images(self.min_images)
 
     # --- at the site -------------------------------------------------------------------------------------------
 

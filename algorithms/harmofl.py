@@ -25,7 +25,7 @@ has no phase and stays. The first round trains on plain images, as A is not know
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -35,11 +35,14 @@ from torch import Tensor, nn
 
 from fedlight.data_format import DataFormat
 from fedlight.plugins import Batch, Harmonisation
-from fedlight.plugins.amplitude import half_width, low_frequencies, mix, spectrum_of
+from fedlight.plugins.amplitude import half_width, low_frequencies, mix, require_window, spectrum_of
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.sharpness import SharpnessAware, sam_perturbation
+from fedlight.plugins.style import require_min_images
 from fedlight.state import RunningMean
 from fedlight.update import Broadcast, RoundContext
+
+log = logging.getLogger("fedlight")
 
 
 class HarmoFL(Harmonisation, SharpnessAware):
@@ -77,10 +80,8 @@ class HarmoFL(Harmonisation, SharpnessAware):
     def validate(self) -> None:
         if not self.alpha >= 0:
             raise ValueError(f"alpha must not be negative, got {self.alpha}. The paper uses 0.05.")
-        if not 0 < self.window < 0.5:
-            raise ValueError(f"window must be in (0, 0.5), got {self.window}. The default is 0.1.")
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_window(self.window)
+        require_min_images(self.min_images)
 
     def check(self, data: DataFormat) -> None:
         if not self.normalise:
@@ -142,6 +143,6 @@ class HarmoFL(Harmonisation, SharpnessAware):
         if self._previous or not self.normalise:
             return self._previous
         if not self._mean.total:
-            warnings.warn(f"HarmoFL is idle: no site saw {self.min_images} images (min_images)", stacklevel=2)
+            log.warning("HarmoFL is idle: no site saw %d different images (min_images)", self.min_images)
             return {}
         return self._mean.result()

@@ -16,12 +16,13 @@ from fedlight.data.cases import Case, Survey, keep_within, make_case, make_cases
 from fedlight.data.content import check_content
 from fedlight.data.dataset import EvaluationBatches, InOrder, Shuffled, TrainingBatches, batches
 from fedlight.data.federated import DataError, FederatedDataModule, Stage
-from fedlight.data.findings import KINDS, Findings, nearest
+from fedlight.data.findings import KINDS, Findings
 from fedlight.data.image_files import ImageSource
 from fedlight.data.preparation import Preparation
 from fedlight.data.source import CaseError, Entry
 from fedlight.data.splits import STAGES, Split
 from fedlight.data.transforms import Augmentation, TransformConfig
+from fedlight.messages import did_you_mean
 
 POOLED = "pooled"
 """The one client that has the data of all training institutions."""
@@ -105,7 +106,7 @@ class CaseSites(FederatedDataModule):
     def institutions(self, site: str) -> tuple[str, ...]:
         """The institutions whose data a client has."""
         if site not in self.sites:
-            raise KeyError(f"{site} is not a client. {nearest(site, self.sites)}Known: {', '.join(self.sites)}.")
+            raise KeyError(f"{site} is not a client. {did_you_mean(site, self.sites)}Known: {', '.join(self.sites)}.")
         return self._training() if self.pooled else (site,)
 
     def num_samples(self, site: str) -> int:
@@ -177,7 +178,7 @@ class CaseSites(FederatedDataModule):
 
 
 def _unknown(argument: str, site: str, known: Mapping[str, object]) -> str:
-    return f"{argument}: there is no site {site}. {nearest(site, known)}Known sites: {', '.join(sorted(known))}."
+    return f"{argument}: there is no site {site}. {did_you_mean(site, known)}Known sites: {', '.join(sorted(known))}."
 
 
 def _arrange(

@@ -68,6 +68,26 @@ def change_style(x: Tensor, mean: Tensor, std: Tensor, new_mean: Tensor, new_std
     return ((x - mean) * (new_std / std) + new_mean).to(x.dtype)
 
 
+def require_min_images(min_images: int) -> None:
+    """Checks from how many different images of a round a site shares statistics.
+
+    Raises:
+        ValueError: If that is none.
+    """
+    if min_images < 1:
+        raise ValueError(f"min_images must be at least 1, got {min_images}. The default is 5.")
+
+
+def require_spread(spread: float) -> None:
+    """Checks how far styles are drawn around that of a site, in its standard deviations.
+
+    Raises:
+        ValueError: If it is negative.
+    """
+    if not spread >= 0:
+        raise ValueError(f"spread must not be negative, got {spread}. 0 takes what a site has on average.")
+
+
 def exchange_moments(
     x: Tensor, mean: Tensor, variance: Tensor, new_mean: Tensor, new_variance: Tensor, eps: float = 1e-6
 ) -> Tensor:

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.plugins.style import StyleAugmentation, exchange_moments, require_probability
+from fedlight.plugins.style import (
+    StyleAugmentation,
+    exchange_moments,
+    require_min_images,
+    require_probability,
+    require_spread,
+)
 from fedlight.statistics import channel_moments, valid_at
 from fedlight.update import Broadcast, RoundContext
 
@@ -53,8 +59,7 @@ class StyleBank(StyleAugmentation):
 
     def validate(self) -> None:
         require_probability(self.p)
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_min_images(self.min_images)
         if self.p == 1 and len(self.stages) > 1:
             raise ValueError(
                 "p must be below 1 with several stages, got 1: no image would be left to measure. Use 0.9."
@@ -130,8 +135,7 @@ class MomentBank(StyleBank):
 
     def validate(self) -> None:
         super().validate()
-        if not self.spread >= 0:
-            raise ValueError(f"spread must not be negative, got {self.spread}. 0 takes every site's mean style.")
+        require_spread(self.spread)
 
     def describe(self, x: Tensor, valid: Tensor) -> Tensor:
         mean, variance = channel_moments(x, valid)
