@@ -1,12 +1,21 @@
 """MixStyle: mixed channel statistics of two images of a batch (Zhou et al., arXiv 2104.02008, equations 5 to 7).
 
+The mean and deviation of early features hold much of an image's style. Mixing those of two images makes styles between
+the ones that a site has.
+
     sigma_mix = lambda sigma(x) + (1 - lambda) sigma(x~)
     mu_mix    = lambda mu(x)    + (1 - lambda) mu(x~)            lambda ~ Beta(alpha, alpha), one an image
     MixStyle(x) = sigma_mix (x - mu(x)) / sigma(x) + mu_mix
 
 x~ is the batch in another order; mu and sigma are an instance's mean and standard deviation per channel and carry no
-gradient. Every stage tosses its own coin for the whole batch, as the authors' code does. Here mu and sigma count valid
-pixels only, while the whole feature map is moved. The partner is an image of the same site: nothing is shared.
+gradient.
+
+Shared: nothing. The partner is an image of the same site. Privacy: as FedAvg. Secure aggregation: yes. Cost: two passes
+over two feature maps in half of the steps, 1.00 times FedAvg's time. Settings that matter: early stages, never the
+bottleneck; ``p`` and ``alpha``.
+
+Deviations: every stage tosses its own coin for the whole batch, as the authors' code does. mu and sigma count valid
+pixels only, while the whole feature map is moved.
 """
 
 from __future__ import annotations
