@@ -12,7 +12,7 @@ Equal gaps at the sites of training are meant to carry over to sites that took n
 
 Shared: nothing but validation scores of the site's own trained model, among its metrics. Privacy: as evaluations, which
 a site sends anyway. Secure aggregation: no; it would be possible if sites scaled their own updates, but the weights
-here are the server's. Cost: one more pass over the validation cases a round, 1.00 times FedAvg's time for a round of
+here are the server's. Cost: one more pass over the validation cases a round, 1.03 times FedAvg's time for a round of
 the quickstart. Settings that matter: ``step_size`` (0.2 in the paper), and ``evaluate_every: 1``, as weights move only
 after evaluated rounds.
 

@@ -3,14 +3,14 @@
 As FedPer, but a site first fits its head to the body that it was sent and only then trains the body under that head, so
 the body's gradient is that of a head which suits it.
 
-    head^k <- steps on F_k(body_t, .)          the first ``head_share`` of the round's steps
+    head^k <- steps on F_k(body_t, .)          the first head_share of the round's steps
     body^k <- steps on F_k(., head^k)          the others
     body   <- sum_k p_k body^k
 
 An institution that took no part is scored with every site's head and with their weighted mean.
 
 Shared: nothing; of the model, the head stays, 1740 bytes less each way with the default network and three classes.
-Privacy: the head never leaves the site. Secure aggregation: yes. Cost: 1.00 times FedAvg's time. Settings that matter:
+Privacy: the head never leaves the site. Secure aggregation: yes. Cost: 1.06 times FedAvg's time. Settings that matter:
 ``parts`` and ``head_share``.
 
 Deviations: the paper takes so many head epochs before each body epoch (10 before 1 in its experiments); here a round

@@ -11,7 +11,7 @@ x~ is the batch in another order; mu and sigma are an instance's mean and standa
 gradient.
 
 Shared: nothing. The partner is an image of the same site. Privacy: as FedAvg. Secure aggregation: yes. Cost: two passes
-over two feature maps in half of the steps, 1.00 times FedAvg's time. Settings that matter: early stages, never the
+over two feature maps in half of the steps, 0.97 times FedAvg's time. Settings that matter: early stages, never the
 bottleneck; ``p`` and ``alpha``.
 
 Deviations: every stage tosses its own coin for the whole batch, as the authors' code does. mu and sigma count valid

@@ -10,7 +10,7 @@ the curvature of F_k^(q + 1), which gives every q a step of its own length witho
 
 Shared: nothing but one number, the mean loss before training, among a site's metrics. Privacy: the loss of a site is
 known to the server. Secure aggregation: no; it would be possible if sites weighted their own updates, which they do not
-here. Cost: one pass without gradient over the training cases in every round, 1.00 times FedAvg's time for a round of
+here. Cost: one pass without gradient over the training cases in every round, 1.10 times FedAvg's time for a round of
 the quickstart. Settings that matter: ``q`` (the paper's range from 0.001 to 5, by data set), and ``lr``, which stands
 for the inverse of the loss's curvature and should be the local SGD's. A small lr or a long local way makes h_k large
 and the step short: where training stalls, raise lr. Under Adam, lr is a setting without a counterpart at the sites.

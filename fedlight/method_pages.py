@@ -29,7 +29,7 @@ What comes with fedlight, a page each. A page is the docstring at the head of th
 - **Secure aggregation** says whether the server could do with sums alone. There is none yet.
 - **Time** is that of a training step over FedAvg's on the quickstart's network and batches, for aggregators that of a
   whole round, as measured by `tests/performance/plugin_cost.py`: [costs.csv](costs.csv). Of a page with several
-  plugins it is the dearest's.
+  plugins it is that of the dearest.
 """
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 LABELS = (
@@ -112,6 +113,7 @@ class Card:
         return float(found[1]) if found else None
 
 
+@cache
 def parse(docstring: str) -> Card:
     r"""Takes a docstring apart.
 

@@ -153,21 +153,27 @@ class Arm:
         self.reply: Update | BaseException | None = None
         self.thread = threading.Thread(target=self._fit, daemon=True)
         self.thread.start()
-        self.rest = self.gate.let_through()
+        self.rest = self._go_on()
 
     def step(self) -> None:
         """Lets the client take a step."""
-        self.steps.append(self.gate.let_through())
+        self.steps.append(self._go_on())
 
     def close(self) -> Seconds:
         """Lets the client end its round and moves the server."""
-        self.rest += self.gate.let_through()
+        self.rest += self._go_on()
         self.thread.join()
+        assert isinstance(self.reply, Update)
         begun = time.process_time()
-        assert isinstance(self.reply, Update), self.reply
         updates = [(site, replace(self.reply, site=site)) for site in self.data.sites]
         self.server.collect(self.context, updates, min_sites=len(updates))
         return Seconds(self.steps, self.rest, time.process_time() - begun)
+
+    def _go_on(self) -> float:
+        seconds = self.gate.let_through()
+        if isinstance(self.reply, BaseException):
+            raise RuntimeError(f"a client failed with {self.reply!r}") from self.reply
+        return seconds
 
     def _fit(self) -> None:
         torch.set_num_threads(1)
@@ -285,8 +291,12 @@ def write_cards() -> None:
     for method in methods():
         if found := [measured[info.name] for info in method.plugins if info.name in measured]:
             path = Path(inspect.getfile(method.plugins[0].cls))
-            text = re.sub(r"\d+(\.\d+)?(?= times\s+FedAvg's time)", f"{max(found):.2f}", path.read_text(), count=1)
-            path.write_text(text)
+            path.write_text(with_number(path.read_text(), max(found)))
+
+
+def with_number(text: str, ratio: float) -> str:
+    """Puts a ratio into the first phrase about FedAvg's time."""
+    return re.sub(r"\d+(\.\d+)?(?= times\s+FedAvg's time)", f"{ratio:.2f}", text, count=1)
 
 
 def main(arguments: list[str] | None = None) -> None:
