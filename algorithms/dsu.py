@@ -7,7 +7,7 @@ the batch differ in them, and drawn anew.
     gamma = sigma(x) + eps_sigma S_sigma       S_sigma^2 = variance over the batch of sigma(x)      a channel and image
     DSU(x) = gamma (x - mu(x)) / sigma(x) + beta
 
-Shared: nothing; the batch is of one site. Privacy: nothing but the model leaves a site. Secure aggregation: yes, no
+Shared: nothing. The batch is of one site. Privacy: nothing but the model leaves a site. Secure aggregation: yes, no
 message is added. Cost: 1.02 times FedAvg's time. Settings that matter: ``p``; a batch of eight or more, as S is
 estimated from it. Images of one site differ little, so S is small: FedFA widens it by how much sites differ.
 

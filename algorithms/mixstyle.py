@@ -9,13 +9,14 @@ cannot rely on the style of single scans.
 
 x~ is the batch in another order; mu and sigma are an instance's mean and standard deviation per channel.
 
-Shared: nothing; the partner is an image of the same site. Privacy: nothing but the model leaves a site. Secure
-aggregation: yes, no message is added. Cost: 1.01 times FedAvg's time. Settings that matter: early stages, never the
+Shared: nothing. The partner is an image of the same site. Privacy: as FedAvg. Secure aggregation: yes, no message is
+added. Cost: 1.01 times FedAvg's time. Settings that matter: early stages, never the
 bottleneck; ``p`` and ``alpha``; a batch of eight or more. Where all images of a site look alike, so do all partners:
 CrossMixStyle takes them from other sites.
 
-Released code: sigma is the root of an unbiased variance, which cancels but for ``eps``. Deviations: none in the
-formula. Conventions: every stage tosses its own coin for the whole batch, as the authors' code does; mu and sigma carry
+Released code: sigma is the root of an unbiased variance, which cancels but for ``eps``.
+
+Deviations: every stage tosses its own coin for the whole batch, as the authors' code does; mu and sigma carry
 no gradient and count valid pixels only, while the whole feature map is moved; a batch of one stays as it is.
 """
 

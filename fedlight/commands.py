@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from fedlight.arguments import Arguments, data_of
-from fedlight.plugins.discovery import discover, find, registered
+from fedlight.method_cards import show_card, show_list
+from fedlight.method_pages import write_pages
+from fedlight.plugins.discovery import discover
 from fedlight.preparation import ConfigError
 
 if TYPE_CHECKING:
@@ -19,28 +21,26 @@ if TYPE_CHECKING:
 
 
 def plugins(arguments: Sequence[str]) -> int:
-    """Lists every plugin that a config can name, or prints one plugin's card."""
-    parser = Arguments("fedlight plugins", "List plugins, or explain one.")
-    parser.add_argument("name", nargs="?", help="a plugin to explain")
+    """Lists every method, prints the card of one, or writes the pages of all."""
+    parser = Arguments("fedlight plugins", "List methods, explain one, or write a page for each.")
+    parser.add_argument("name", nargs="?", help="a plugin or recipe to explain")
     parser.add_argument("--load", action="append", default=[], metavar="FILE", help="a file with plugins of your own")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="write a page for each of fedlight's own methods")
     chosen = parser.parse_args(arguments)
+    console = Console(highlight=False, markup=False, emoji=False)
     try:
         discover(chosen.load)
-        info = None if chosen.name is None else find(chosen.name)
+        with console.capture() as shown:
+            if chosen.write is not None:
+                write_pages(chosen.write)
+            elif chosen.name is not None:
+                show_card(console, chosen.name)
+            else:
+                show_list(console)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if info is None:
-        Console().print(_listing())
-        return 0
-    Console().print(f"{info.name} ({info.kind}, from {info.origin})\n\n{info.card}", markup=False, highlight=False)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in shown.get().splitlines())  # tables pad their cells
     return 0
-
-
-def _listing() -> Table:
-    table = Table("Kind", "Name", "What it does", "Paper", "From", box=None, pad_edge=False)
-    for info in sorted(registered(), key=lambda info: (info.kind, info.name)):
-        table.add_row(info.kind, info.name, info.summary, ", ".join(info.papers), info.origin)
-    return table
 
 
 def data(arguments: Sequence[str]) -> int:
