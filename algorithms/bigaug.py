@@ -26,6 +26,7 @@ channels, and back. TODO
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log
 from typing import Any, ClassVar
 
 import torch
@@ -60,7 +61,7 @@ class BigAug(ImageStyle):
         blur: Bounds = (0.25, 1.5),
         noise: Bounds = (0.0, 0.1),
         brightness: float = 0.1,
-        gamma: Bounds = (0.5, 4.5),
+        gamma: Bounds = (0.5, 2.0),
         perturbation: float = 0.1,
     ) -> None:
         self.p = p
@@ -82,14 +83,19 @@ class BigAug(ImageStyle):
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}. The paper uses 0.1.")
 
     def draw_rows(self, n: int) -> Tensor:
-        return torch.arange(n)
+        """Tosses for every transform and returns the images that get any."""
+        tossed = torch.rand(n, 6, generator=self.generator) < self.p
+        some = tossed.any(1)
+        self._tossed = tossed[some]  # (n, 6), of the images that are restyled
+        return some.nonzero().flatten()
 
     def restyled(self, images: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         inside = inside_of(images, valid)
         low, width = valid_range(images, inside)
         u = (images - low) / width.clamp_min(FLAT)
-        for change in (self._sharpen, self._blur, self._noise, self._brighten, self._gamma, self._perturb):
-            rows = super().draw_rows(len(u)).to(u.device)
+        changes = (self._sharpen, self._blur, self._noise, self._brighten, self._gamma, self._perturb)
+        for change, chosen in zip(changes, self._tossed.unbind(1), strict=True):
+            rows = chosen.nonzero().flatten().to(u.device)
             if len(rows):
                 u = u.index_copy(0, rows, change(u[rows], inside[rows]))
         return low + width * u
@@ -109,7 +115,8 @@ class BigAug(ImageStyle):
         return u + self._draw(u, (-self.brightness, self.brightness))
 
     def _gamma(self, u: Tensor, inside: Tensor) -> Tensor:
-        return u.clamp(0, 1) ** self._draw(u, self.gamma)
+        low, high = self.gamma
+        return u.clamp(0, 1) ** self._draw(u, (log(low), log(high))).exp()
 
     def _perturb(self, u: Tensor, inside: Tensor) -> Tensor:
         contrast, shift = (self._draw(u, (-self.perturbation, self.perturbation)) for _ in range(2))

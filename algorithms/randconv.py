@@ -67,13 +67,28 @@ class RandConv(ConsistentStyle):
     def restyled(self, images: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         plain, mean, std = standardised(images, valid)
         kernels, alpha = self._draw(*images.shape[:2])
-        convolved = convolve_each(plain, kernels.to(images.device))
-        if self.restandardise:
-            convolved = standardised(convolved, valid)[0]
-        return mix(plain, convolved, alpha.to(images.device)) * std + mean
+        kernels, alpha = kernels.to(images.device), alpha.to(images.device)
+        if not self.restandardise:
+            return randconv(plain, kernels, alpha) * std + mean
+        convolved, _, _ = standardised(convolve_each(plain, kernels), valid)
+        return mix(plain, convolved, alpha) * std + mean
 
     def _draw(self, n: int, channels: int) -> tuple[Tensor, Tensor]:
         """Draws Theta (n, C, C, k, k) and alpha (n,)."""
         k = self.kernel_sizes[int(torch.randint(len(self.kernel_sizes), (), generator=self.generator))]
         kernels = torch.randn(n, channels, channels, k, k, generator=self.generator)
         return kernels / (channels * k * k) ** 0.5, torch.rand(n, generator=self.generator)
+
+
+def randconv(x: Tensor, kernels: Tensor, alpha: Tensor) -> Tensor:
+    """Computes RC_mix for given draws.
+
+    Args:
+        x: (N, C, H, W).
+        kernels: (N, C, C, k, k), k odd; not mirrored, padded with 0.
+        alpha: (N,), the share of what is convolved.
+
+    Returns:
+        (N, C, H, W).
+    """
+    return mix(x, convolve_each(x, kernels), alpha)

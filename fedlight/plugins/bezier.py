@@ -9,7 +9,7 @@ ENTRIES = 1024
 """Even steps of a curve that is looked up; the levels of an 8-bit image are four of them apart."""
 
 HALVINGS = 26
-"""Of the interval in which a parameter is sought: float32 knows no smaller one."""
+"""Of the interval in which a parameter is sought; what is left is below the precision of float32."""
 
 
 def bezier_remap(x: Tensor, points: Tensor) -> Tensor:
@@ -22,12 +22,12 @@ def bezier_remap(x: Tensor, points: Tensor) -> Tensor:
     Returns:
         (..., n).
     """
-    along, heights = points[..., 0, None], points[..., 1, None]  # (..., 4, 1)
-    t, step = torch.full_like(x, 0.5), 0.25
+    along, heights = points.double()[..., None].unbind(-2)  # (..., 4, 1); float64, as a curve may be almost upright
+    t, step = torch.full_like(x, 0.5, dtype=torch.float64), 0.25
     for _ in range(HALVINGS):
         t = torch.where(_at(along, t) < x, t + step, t - step)
         step /= 2
-    return _at(heights, t)
+    return _at(heights, t).to(x.dtype)
 
 
 def _at(coordinates: Tensor, t: Tensor) -> Tensor:
