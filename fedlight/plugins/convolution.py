@@ -39,8 +39,8 @@ def blurred(x: Tensor, inside: Tensor, sigma: Tensor) -> Tensor:
     """
     both = torch.cat([x * inside, inside.to(x.dtype)], 1)  # (N, C + 1, H, W)
     sums = convolve_each(both.flatten(0, 1)[:, None], _gaussian(sigma).repeat_interleave(both.shape[1], 0))
-    values, weights = sums.reshape(both.shape).split([x.shape[1], 1], 1)
-    return values / weights.clamp_min(1e-6)
+    sums = sums.reshape(both.shape)
+    return sums[:, :-1] / sums[:, -1:].clamp_min(1e-6)
 
 
 def _gaussian(sigma: Tensor) -> Tensor:

@@ -131,7 +131,13 @@ def _prepared(transforms: Any) -> SyntheticSites:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"sharpen": (3.0, 1.0)}, {"blur": (0.0, 1.0)}, {"gamma": (0.0, 1.0)}, {"noise": (-1.0, 1.0)}, {"brightness": -0.1}],
+    [
+        {"sharpen": (3.0, 1.0)},
+        {"blur": (0.0, 1.0)},
+        {"gamma": (0.0, 1.0)},
+        {"noise": (-1.0, 1.0)},
+        {"brightness": -0.1},
+    ],
     ids=str,
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, Any]) -> None:

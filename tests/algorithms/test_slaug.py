@@ -117,12 +117,14 @@ def test_the_fusion_is_a_second_supervised_pass() -> None:
         losses = [module.criterion(module(images), batch["mask"], batch["valid"]) for images in (new["image"], local)]
     for share, index in ((0.0, 1), (1.0, 0)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                "fedlight_algorithms.slaug.saliency_map", lambda g, share=share: torch.full_like(g[:, :1], share)
-            )
+            patch.setattr("fedlight_algorithms.slaug.saliency_map", partial(_constant, share))
             with second_round(SLAug(saliency=True)) as module:
                 loss = module.training_step(batch, 0)
         torch.testing.assert_close(loss, losses[0] + losses[index])
+
+
+def _constant(share: float, gradient: Tensor) -> Tensor:
+    return torch.full_like(gradient[:, :1], share)
 
 
 def test_with_saliency_it_keeps_the_promises_of_a_plugin() -> None:
