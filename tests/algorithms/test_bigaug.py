@@ -59,7 +59,7 @@ def test_noise_has_the_drawn_deviation() -> None:
 
 
 def test_a_blur_is_a_gaussian_of_the_images_own_width() -> None:
-    """A point spreads as exp(-d^2 / 2 sigma^2), and its sum stays; sigma is 1 for the first image, 0.5 for the second."""
+    """A point spreads as exp(-d^2 / 2 sigma^2), and its sum stays; sigma is 1 for the first image, then 0.5."""
     point = torch.zeros(2, 1, 21, 21)
     point[..., 10, 10] = 1
     spread = blurred(point, torch.ones(2, 1, 21, 21, dtype=torch.bool), torch.tensor([1.0, 0.5]))

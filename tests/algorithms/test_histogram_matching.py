@@ -24,7 +24,7 @@ def everywhere(images: Tensor) -> Tensor:
 
 
 def test_intensities_take_on_the_reference_at_their_rank() -> None:
-    """The middle ranks of four are 1/8, 3/8, 5/8 and 7/8; straight lines through 0, 10, 20, 30, 80 give 5, 15, 25, 55."""
+    """The middle ranks of four are 1/8, 3/8, 5/8, 7/8; straight lines through 0, 10, 20, 30, 80 give 5, 15, 25, 55."""
     target = torch.tensor([[0.0, 10.0, 20.0, 30.0, 80.0]])
     image = row(3, 1, 4, 2)
     torch.testing.assert_close(match(image, everywhere(image), target), row(25, 5, 55, 15))
