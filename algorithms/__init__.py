@@ -2,6 +2,8 @@
 
 from fedlight_algorithms.adain import AdaIN
 from fedlight_algorithms.amplitude_mix import AmplitudeMix
+from fedlight_algorithms.bezier_remap import BezierRemap
+from fedlight_algorithms.bigaug import BigAug
 from fedlight_algorithms.ccst import CCST
 from fedlight_algorithms.coordinate_median import CoordinateMedian
 from fedlight_algorithms.coral import CORAL
@@ -30,7 +32,9 @@ from fedlight_algorithms.fedrep import FedRep
 from fedlight_algorithms.fedsam import FedSAM
 from fedlight_algorithms.fedsr import FedSR
 from fedlight_algorithms.geometric_median import GeometricMedian
+from fedlight_algorithms.gin import GIN, IPA
 from fedlight_algorithms.harmofl import HarmoFL
+from fedlight_algorithms.histogram_matching import HistogramMatching
 from fedlight_algorithms.krum import Krum, MultiKrum
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
@@ -40,7 +44,9 @@ from fedlight_algorithms.norm_clipping import NormClipping
 from fedlight_algorithms.padain import PAdaIN
 from fedlight_algorithms.prototypes import Prototypes
 from fedlight_algorithms.qffl import QFFL
+from fedlight_algorithms.randconv import RandConv
 from fedlight_algorithms.scaffold import Scaffold, ScaffoldControl
+from fedlight_algorithms.slaug import SLAug
 from fedlight_algorithms.style_exploration import StyleExploration
 from fedlight_algorithms.swa import EMA, SWA
 from fedlight_algorithms.trid import TriD
@@ -52,6 +58,8 @@ __all__ = [
     "DSU",
     "ELCFS",
     "EMA",
+    "GIN",
+    "IPA",
     "MMD",
     "MOON",
     "QFFL",
@@ -59,6 +67,8 @@ __all__ = [
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",
+    "BezierRemap",
+    "BigAug",
     "CoordinateMedian",
     "CrossEFDMix",
     "CrossMixStyle",
@@ -88,6 +98,7 @@ __all__ = [
     "FedYogi",
     "GeometricMedian",
     "HarmoFL",
+    "HistogramMatching",
     "Krum",
     "Local",
     "MixStyle",
@@ -96,6 +107,8 @@ __all__ = [
     "NormClipping",
     "PAdaIN",
     "Prototypes",
+    "RandConv",
+    "SLAug",
     "Scaffold",
     "ScaffoldControl",
     "StyleExploration",
