@@ -25,8 +25,8 @@ class Files:
     fov: Path | None
 
 
-def find_sites(root: Path, sites: Sequence[str] | None, held_out: str | None, findings: Findings) -> list[str]:
-    """Returns the sites below a root: those asked for and the held-out one, or all of them."""
+def find_sites(root: Path, sites: Sequence[str] | None, held_out: Sequence[str], findings: Findings) -> list[str]:
+    """Returns the sites below a root: those asked for and the held-out ones, or all of them."""
     known = _sites_below(root, findings)
     if sites is None or not known:
         return known
@@ -35,7 +35,7 @@ def find_sites(root: Path, sites: Sequence[str] | None, held_out: str | None, fi
             findings.error(
                 f"data.sites: there is no site {site}. {did_you_mean(site, known)}Known sites: {', '.join(known)}."
             )
-    return [site for site in known if site in sites or site == held_out]
+    return [site for site in known if site in sites or site in held_out]
 
 
 def _sites_below(root: Path, findings: Findings) -> list[str]:
