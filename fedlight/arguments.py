@@ -58,8 +58,8 @@ def data_of(configs: Sequence[Path], overrides: Sequence[str] = ()) -> CaseSites
     try:
         parsed = parser.parse_object({"data": settings or None})
     except (jsonargparse.ArgumentError, TypeError) as error:
-        sites = [each for each in vars(fedlight.data).values() if isinstance(each, type)]
-        raise ConfigError(f"{named}: {explain(str(error), (), {'data': parameters(sites)})}") from error
+        known = parameters([fedlight.data.FolderSites, fedlight.data.SyntheticSites])
+        raise ConfigError(f"{named}: {explain(str(error), (), {'data': known})}") from error
     module: CaseSites = parser.instantiate_classes(parsed).data
     return module
 
