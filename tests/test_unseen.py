@@ -68,7 +68,7 @@ def trained(federation: Federation, **task: Any) -> tuple[ClientFactory, list[St
 
 
 def test_silobn_offers_adapted_mean_and_own_statistics(federate: Federate, seen: dict[str, Any]) -> None:
-    """ "global" has statistics of the unseen images, "mean" those of all sites together, the ensemble each site's own.
+    """Statistics are of the unseen images in "global", of all sites together in "mean", each site's own in "ensemble".
 
     Parameters are the federation's in all of them. Weights are equal, as all sites have as many cases.
     """
