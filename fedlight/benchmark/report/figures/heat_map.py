@@ -1,0 +1,61 @@
+"""The heat map: mean score of every arm at every site that it had never seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedlight.benchmark.report.canvas import WIDTH, Picture, figure, picture
+from fedlight.benchmark.report.figures.rows import ROW
+from fedlight.benchmark.report.palette import LIGHT
+
+COLOURS = "cividis"
+"""Even in lightness, and the same to the colour-blind."""
+
+
+def heat_map(values: pd.DataFrame, name: str, title: str, label: str, alt: str) -> Picture:
+    """Draws a cell an arm and site, with its number in it.
+
+    Args:
+        values: A row an arm, in the order of drawing; a column a site; what is missing is NaN.
+        name: File name of the figure.
+        title: What is shown.
+        label: Of the colours.
+        alt: What can be seen.
+    """
+    with figure(len(values) * ROW * 1.15 + 0.9) as (drawn, axis):
+        cells = axis.pcolormesh(values, cmap=COLOURS, edgecolors="none", linewidth=0, snap=True)
+        _names(axis, values)
+        _numbers(axis, cells, values)
+        bar = drawn.colorbar(cells, ax=axis, fraction=0.03, pad=0.02, label=label)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(length=0)
+        return picture(drawn, name, title, alt)
+
+
+def _names(axis: Any, values: pd.DataFrame) -> None:
+    axis.invert_yaxis()
+    axis.xaxis.tick_top()
+    tight = WIDTH * 11 / len(values.columns) < max(len(str(site)) for site in values.columns)
+    axis.set_xticks(np.arange(len(values.columns)) + 0.5, values.columns, rotation=30 if tight else 0)
+    axis.set_yticks(np.arange(len(values)) + 0.5, values.index)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_xticks(np.arange(1, len(values.columns)), minor=True)
+
+
+def _numbers(axis: Any, cells: Any, values: pd.DataFrame) -> None:
+    cells.update_scalarmappable()
+    colours = cells.get_facecolors().reshape(*values.shape, 4)
+    for (row, column), value in np.ndenumerate(values.to_numpy(float)):
+        missing = np.isnan(value)
+        text, ink = ("–", LIGHT["muted"]) if missing else (f"{value:.3f}", _ink(colours[row, column]))
+        axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink)
+
+
+def _ink(colour: Any) -> str:
+    """Returns black or white, whichever is read better on a colour (r, g, b, alpha)."""
+    linear = np.where(colour[:3] <= 0.04045, colour[:3] / 12.92, ((colour[:3] + 0.055) / 1.055) ** 2.4)
+    return "#000000" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "#ffffff"
