@@ -18,6 +18,7 @@ Train one segmentation model at many institutions without sharing images, and sc
   styles     draw what every style plugin makes of the sites' images:   fedlight styles -c CONFIG [--run RUN]
   plugins    list aggregators, client plugins, styles and alignments:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
+  report     report what a benchmark found:  fedlight report runs/retina
 
 Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
 (--federation.rounds 40 --federation.aggregator FedAvgM --federation.plugins+=MixStyle). See also:

@@ -1,4 +1,4 @@
-"""The commands that train nothing: ``fedlight plugins`` and ``fedlight data``."""
+"""The commands that train nothing: ``fedlight plugins``, ``fedlight data`` and ``fedlight report``."""
 
 from __future__ import annotations
 
@@ -123,4 +123,31 @@ def _mask_values(text: str) -> dict[int, int]:
         raise argparse.ArgumentTypeError(f"must be value=class pairs such as 0=0,255=1, got {text}") from error
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"plugins": plugins, "data": data}
+def report(arguments: Sequence[str]) -> int:
+    """Writes the report of a benchmark."""
+    parser = _Arguments(prog="fedlight report", description="Report what a benchmark found.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="outputs of fedlight benchmark")
+    parser.add_argument("--output", type=Path, help="where to write; default: FOLDER/report")
+    parser.add_argument("--reference", default="fedavg", help="the arm that all others are compared with")
+    parser.add_argument("--checkpoint", default="best", choices=["best", "last"], help="which round's model is scored")
+    parser.add_argument("--title", help="of the page")
+    parser.add_argument("--no_pictures", action="store_true", help="leave out images of patients beside the results")
+    chosen = parser.parse_args(arguments)
+    try:
+        from fedlight.benchmark.report.report import write_report
+        from fedlight.benchmark.scores import ResultsError
+    except ModuleNotFoundError as error:
+        missing = f"a report needs {error.name}, which is not installed"
+        raise ConfigError(f"{missing}. Install it with: pip install fedlight[report]") from error
+    output = chosen.output or chosen.folders[0] / "report"
+    choices = (chosen.reference, chosen.checkpoint, chosen.title, not chosen.no_pictures)
+    try:
+        said = write_report(chosen.folders, output, *choices)
+    except ResultsError as error:
+        raise ConfigError(str(error)) from error
+    for sentence in said:
+        Console().print(sentence, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"plugins": plugins, "data": data, "report": report}

@@ -13,19 +13,18 @@ from typing import Any
 
 from fedlight.benchmark.report.palette import LIGHT
 
-WIDTH = 7.2
-"""Width of a figure, in inches: a column and a half of a paper."""
+WIDTH = 5.6
+"""Width of a figure, in inches: what a page of a paper holds, and not much more than a phone shows."""
 
 STYLE = {
-    "figure.constrained_layout.use": True,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "axes.edgecolor": LIGHT["rule"],
     "axes.labelcolor": LIGHT["muted"],
     "axes.titlecolor": LIGHT["ink"],
-    "axes.titlesize": 9,
+    "axes.titlesize": 8,
     "axes.titlelocation": "left",
-    "axes.labelsize": 9,
+    "axes.labelsize": 7.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -33,17 +32,22 @@ STYLE = {
     "ytick.color": LIGHT["rule"],
     "xtick.labelcolor": LIGHT["muted"],
     "ytick.labelcolor": LIGHT["ink"],
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
     "text.color": LIGHT["ink"],
     "grid.color": LIGHT["rule"],
-    "grid.linewidth": 0.6,
+    "grid.linewidth": 0.5,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "ytick.major.width": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 7.5,
     "font.family": "DejaVu Sans",
-    "font.size": 8.5,
+    "font.size": 7.5,
     "svg.fonttype": "none",
-    "savefig.dpi": 160,
+    "savefig.dpi": 200,
 }
 """Settings of matplotlib under which every figure is drawn."""
 
@@ -72,7 +76,7 @@ class Picture:
         """Returns the SVG for a page: colours are the page's variables, and no id appears twice in a report."""
         body = self.svg[self.svg.index("<svg") :]
         body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
-        body = re.sub(r'id="(?![mp][0-9a-f]{10}")[^"]*"', "", body)  # only markers and clipping paths are referred to
+        body = re.sub(r' id="([^"]*)"', lambda found: found[0] if f"#{found[1]}" in body else "", body)
         body = re.sub(r" font-family: [^;]*;", "", body)
         body = re.sub(r"#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), body)
         return self._opening(body) + " ".join(body[body.index(">") + 1 :].split())
@@ -89,12 +93,18 @@ class Picture:
 
 
 @contextmanager
-def figure(height: float, **grid: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields a figure of ``WIDTH`` x ``height`` inches and its axes in the report's style, and closes it afterwards."""
+def figure(height: float, constrained: bool = True, **grid: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields a figure of ``WIDTH`` x ``height`` inches and its axes in the report's style, and closes it afterwards.
+
+    Args:
+        height: In inches.
+        constrained: Whether matplotlib makes room for labels.
+        grid: Of axes, as ``pyplot.subplots`` takes it.
+    """
     matplotlib: Any = import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context({**STYLE, "figure.constrained_layout.use": constrained}):
         drawn, axes = pyplot.subplots(figsize=(WIDTH, height), **grid)
         try:
             yield drawn, axes
@@ -121,6 +131,6 @@ def picture(drawn: Any, name: str, title: str, alt: str) -> Picture:
 
 def _lean(svg: str) -> str:
     """Rounds coordinates to a hundredth of a point, removes turns by nothing and adds a font that every system has."""
-    svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), svg)  # never the texts
     svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
     return svg.replace("'DejaVu Sans'", "'DejaVu Sans', sans-serif")

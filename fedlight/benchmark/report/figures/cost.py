@@ -7,9 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from fedlight.benchmark.report.canvas import Picture, figure, picture
+from fedlight.benchmark.report.canvas import WIDTH, Picture, figure, picture
 from fedlight.benchmark.report.figures.rows import height
 from fedlight.benchmark.report.palette import LIGHT
+
+LETTER = 0.07
+"""Width of a letter of a name, in inches; a little too much is no harm."""
 
 
 def cost(points: pd.DataFrame, name: str, title: str, labels: tuple[str, str], reference: str, alt: str) -> Picture:
@@ -23,8 +26,13 @@ def cost(points: pd.DataFrame, name: str, title: str, labels: tuple[str, str], r
         reference: The arm that is drawn in the ink of the text.
         alt: What can be seen.
     """
-    points = points.dropna().sort_values("dice", ascending=False)
-    with figure(max(2.6, height(len(points)))) as (drawn, axis):
+    points = points[["megabytes", "dice"]].dropna().sort_values("dice", ascending=False)
+    tall = max(2.4, height(len(points)))
+    with figure(tall, constrained=False) as (drawn, axis):  # the names beside the axes need their place
+        names = max(map(len, map(str, points.index))) * LETTER
+        drawn.subplots_adjust(
+            left=0.5 / WIDTH, right=1 - (names + 0.35) / WIDTH, bottom=0.42 / tall, top=1 - 0.1 / tall
+        )
         _points(axis, points, labels, reference)
         _names(axis, points, reference)
         return picture(drawn, name, title, alt)
@@ -32,7 +40,7 @@ def cost(points: pd.DataFrame, name: str, title: str, labels: tuple[str, str], r
 
 def _points(axis: Any, points: pd.DataFrame, labels: tuple[str, str], reference: str) -> None:
     inks = [LIGHT["ink"] if arm == reference else LIGHT["series-1"] for arm in points.index]
-    axis.scatter(points["megabytes"], points["dice"], c=inks, s=26, linewidth=0, zorder=3)
+    axis.scatter(points["megabytes"], points["dice"], c=inks, s=18, linewidth=0, zorder=3)
     if points["megabytes"].gt(0).all() and points["megabytes"].max() > 8 * points["megabytes"].min():
         axis.set_xscale("log")
     axis.set(xlabel=labels[0], ylabel=labels[1])
@@ -44,7 +52,15 @@ def _names(axis: Any, points: pd.DataFrame, reference: str) -> None:
     low, high = axis.get_ylim()
     places = spread([(dice - low) / (high - low) for dice in points["dice"]], 0.95 / max(len(points), 1))
     for place, (arm, megabytes, dice) in zip(places, points.itertuples(), strict=True):
-        line = {"arrowstyle": "-", "color": LIGHT["rule"], "linewidth": 0.7, "shrinkA": 2, "shrinkB": 3}
+        line = {
+            "arrowstyle": "-",
+            "color": LIGHT["rule"],
+            "linewidth": 0.7,
+            "shrinkA": 2,
+            "shrinkB": 3,
+            "relpos": (0, 0.5),
+            "zorder": 1,
+        }
         axis.annotate(
             str(arm), (megabytes, dice), (1.05, place), textcoords="axes fraction", va="center", arrowprops=line,
             fontweight="bold" if arm == reference else "normal", annotation_clip=False,

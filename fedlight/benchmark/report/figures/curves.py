@@ -26,15 +26,29 @@ def curves(rounds: pd.DataFrame, name: str, title: str, reference: str, alt: str
     """
     arms = list(rounds["arm"].unique())
     lines = math.ceil(len(arms) / COLUMNS)
-    shape = {"nrows": lines, "ncols": min(COLUMNS, len(arms)), "sharex": True, "sharey": True, "squeeze": False}
-    with figure(lines * 1.35 + 0.5, **shape) as (drawn, axes):
+    shape: dict[str, Any] = {
+        "nrows": lines,
+        "ncols": min(COLUMNS, len(arms)),
+        "sharex": True,
+        "sharey": True,
+        "squeeze": False,
+    }
+    with figure(lines * 1.05 + 0.45, **shape) as (drawn, axes):
         for axis, arm in zip(axes.flat, arms, strict=False):
             _panel(axis, rounds, arm, reference)
         for axis in axes.flat[len(arms) :]:
             axis.set_visible(False)
-        drawn.supxlabel("round", fontsize=9, color=LIGHT["muted"])
-        drawn.supylabel("source validation Dice", fontsize=9, color=LIGHT["muted"])
+        axes[0][0].set_ylim(_floor(rounds), None)
+        drawn.supxlabel("round", fontsize=7.5, color=LIGHT["muted"])
+        drawn.supylabel("source validation Dice", fontsize=7.5, color=LIGHT["muted"])
         return picture(drawn, name, title, alt)
+
+
+def _floor(rounds: pd.DataFrame) -> float:
+    """Returns where the axis begins: low enough for the second half of every curve, too high for the first rounds."""
+    late = rounds[rounds["round"] > rounds["round"].max() / 2]
+    low, high = float(late["low"].min()), float(late["high"].max())
+    return max(0.0, low - max(high - low, 0.05), float(rounds["low"].min()) - 0.01)
 
 
 def _panel(axis: Any, rounds: pd.DataFrame, arm: str, reference: str) -> None:
@@ -42,8 +56,8 @@ def _panel(axis: Any, rounds: pd.DataFrame, arm: str, reference: str) -> None:
     if arm != reference:
         axis.plot(other["round"], other["mean"], color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
     axis.fill_between(own["round"], own["low"], own["high"], color=LIGHT["series-1"], alpha=0.22, linewidth=0)
-    axis.plot(own["round"], own["mean"], color=LIGHT["series-1"], linewidth=1.5)
-    axis.set_title(arm, fontsize=min(9, 180 / max(len(arm), 1)), pad=3)
+    axis.plot(own["round"], own["mean"], color=LIGHT["series-1"], linewidth=1.2)
+    axis.set_title(arm, fontsize=min(7.5, 125 / max(len(arm), 1)), pad=3)
     axis.grid(axis="y")
     axis.tick_params(length=0)
     axis.label_outer()

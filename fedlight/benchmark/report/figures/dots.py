@@ -12,7 +12,9 @@ from fedlight.benchmark.report.figures.rows import MEAN, height, legend, name_ro
 from fedlight.benchmark.report.palette import LIGHT
 
 
-def dots(values: pd.DataFrame, name: str, title: str, label: str, reference: str, alt: str) -> Picture:
+def dots(
+    values: pd.DataFrame, name: str, title: str, label: str, reference: str, alt: str, whole: bool = False
+) -> Picture:
     """Draws one number of every arm at every site.
 
     Args:
@@ -22,11 +24,13 @@ def dots(values: pd.DataFrame, name: str, title: str, label: str, reference: str
         label: Of the axis, with its unit.
         reference: The arm whose mean is continued as a line.
         alt: What can be seen.
+        whole: Whether the axis counts.
     """
     with figure(height(len(values))) as (drawn, axis):
         _draw(axis, values, reference)
         name_rows(axis, list(values.index), reference)
         axis.set_xlabel(label)
+        axis.locator_params(axis="x", integer=whole)
         legend(drawn, axis)
         return picture(drawn, name, title, alt)
 
@@ -36,7 +40,7 @@ def _draw(axis: Any, values: pd.DataFrame, reference: str) -> None:
     means = values.mean(axis=1)
     if reference in values.index:
         axis.axvline(means[reference], color=LIGHT["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
-    axis.hlines(rows, values.min(axis=1), values.max(axis=1), color=LIGHT["rule"], linewidth=2.5)
+    axis.hlines(rows, values.min(axis=1), values.max(axis=1), color=LIGHT["rule"], linewidth=2)
     for site, column in enumerate(values.columns):
-        site_marks(axis, site, str(column), values[column].tolist(), rows, 5)
+        site_marks(axis, site, str(column), values[column].tolist(), rows, 4)
     axis.plot(means, rows, label="mean of the sites", **MEAN)

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from fedlight.benchmark.report.canvas import WIDTH, Picture, figure, picture
-from fedlight.benchmark.report.figures.rows import ROW
+from fedlight.benchmark.report.figures.rows import ROW, embolden
+from fedlight.benchmark.report.notation import MISSING
 from fedlight.benchmark.report.palette import LIGHT
 
 COLOURS = "cividis"
 """Even in lightness, and the same to the colour-blind."""
 
 
-def heat_map(values: pd.DataFrame, name: str, title: str, label: str, alt: str) -> Picture:
+def heat_map(values: pd.DataFrame, name: str, title: str, label: str, reference: str, alt: str) -> Picture:
     """Draws a cell an arm and site, with its number in it.
 
     Args:
@@ -23,11 +24,12 @@ def heat_map(values: pd.DataFrame, name: str, title: str, label: str, alt: str) 
         name: File name of the figure.
         title: What is shown.
         label: Of the colours.
+        reference: The arm whose name is in bold.
         alt: What can be seen.
     """
     with figure(len(values) * ROW * 1.15 + 0.9) as (drawn, axis):
-        cells = axis.pcolormesh(values, cmap=COLOURS, edgecolors="none", linewidth=0, snap=True)
-        _names(axis, values)
+        cells = axis.pcolormesh(values, cmap=COLOURS, edgecolors="face", linewidth=0.4, snap=True)
+        _names(axis, values, reference)
         _numbers(axis, cells, values)
         bar = drawn.colorbar(cells, ax=axis, fraction=0.03, pad=0.02, label=label)
         bar.outline.set_visible(False)
@@ -35,12 +37,13 @@ def heat_map(values: pd.DataFrame, name: str, title: str, label: str, alt: str) 
         return picture(drawn, name, title, alt)
 
 
-def _names(axis: Any, values: pd.DataFrame) -> None:
+def _names(axis: Any, values: pd.DataFrame, reference: str) -> None:
     axis.invert_yaxis()
     axis.xaxis.tick_top()
-    tight = WIDTH * 11 / len(values.columns) < max(len(str(site)) for site in values.columns)
+    tight = WIDTH * 13 / len(values.columns) < max(len(str(site)) for site in values.columns)
     axis.set_xticks(np.arange(len(values.columns)) + 0.5, values.columns, rotation=30 if tight else 0)
     axis.set_yticks(np.arange(len(values)) + 0.5, values.index)
+    embolden(axis, list(values.index), reference)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set_xticks(np.arange(1, len(values.columns)), minor=True)
@@ -51,7 +54,7 @@ def _numbers(axis: Any, cells: Any, values: pd.DataFrame) -> None:
     colours = cells.get_facecolors().reshape(*values.shape, 4)
     for (row, column), value in np.ndenumerate(values.to_numpy(float)):
         missing = np.isnan(value)
-        text, ink = ("–", LIGHT["muted"]) if missing else (f"{value:.3f}", _ink(colours[row, column]))
+        text, ink = (MISSING, LIGHT["muted"]) if missing else (f"{value:.3f}", _ink(colours[row, column]))
         axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink)
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 from fedlight.benchmark.report.palette import LIGHT, marker
 
-ROW = 0.235
+ROW = 0.2
 """Height of a row, in inches."""
 
+LETTERS = 84
+"""Letters that a line of the legend holds."""
 
-def height(rows: int, extra: float = 0.9) -> float:
+
+def height(rows: float, extra: float = 0.75) -> float:
     """Returns the height of a figure, in inches; ``extra`` is for axis and legend."""
     return rows * ROW + extra
 
@@ -23,6 +26,11 @@ def name_rows(axis: Any, names: Sequence[str], reference: str | None = None) -> 
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x")
+    embolden(axis, names, reference)
+
+
+def embolden(axis: Any, names: Sequence[str], reference: str | None) -> None:
+    """Sets the name of the reference in bold."""
     for label, name in zip(axis.get_yticklabels(), names, strict=True):
         label.set_fontweight("bold" if name == reference else "normal")
 
@@ -36,9 +44,10 @@ def site_marks(axis: Any, site: int, name: str, values: Sequence[float], places:
 def legend(drawn: Any, axis: Any) -> None:
     """Puts what the marks mean above the figure, in as many columns as fit."""
     handles, labels = axis.get_legend_handles_labels()
-    columns = max(1, min(len(labels), 70 // (max(map(len, labels)) + 5)))
+    fits = sum(map(len, labels)) + 6 * len(labels) <= LETTERS
+    columns = len(labels) if fits else max(1, LETTERS // (max(map(len, labels)) + 6))
     drawn.legend(handles, labels, loc="outside upper left", ncols=columns, handletextpad=0.3, columnspacing=1.4)
 
 
-MEAN = {"marker": "|", "color": LIGHT["ink"], "markersize": 11, "markeredgewidth": 2.0, "linestyle": "none"}
+MEAN = {"marker": "|", "color": LIGHT["ink"], "markersize": 9, "markeredgewidth": 1.8, "linestyle": "none"}
 """How a mean is drawn: an upright bar."""
