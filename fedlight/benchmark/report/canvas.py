@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
 
 from fedlight.benchmark.report.palette import LIGHT
 
@@ -94,22 +96,16 @@ class Picture:
 
 @contextmanager
 def figure(height: float, constrained: bool = True, **grid: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields a figure of ``WIDTH`` x ``height`` inches and its axes in the report's style, and closes it afterwards.
+    """Yields a figure of ``WIDTH`` x ``height`` inches and its axes in the report's style.
 
     Args:
         height: In inches.
         constrained: Whether matplotlib makes room for labels.
         grid: Of axes, as ``pyplot.subplots`` takes it.
     """
-    matplotlib: Any = import_module("matplotlib")
-    matplotlib.use("Agg")
-    pyplot: Any = import_module("matplotlib.pyplot")
     with matplotlib.rc_context({**STYLE, "figure.constrained_layout.use": constrained}):
-        drawn, axes = pyplot.subplots(figsize=(WIDTH, height), **grid)
-        try:
-            yield drawn, axes
-        finally:
-            pyplot.close(drawn)
+        drawn = Figure(figsize=(WIDTH, height))
+        yield drawn, drawn.subplots(**grid)
 
 
 def picture(drawn: Any, name: str, title: str, alt: str) -> Picture:
@@ -121,7 +117,6 @@ def picture(drawn: Any, name: str, title: str, alt: str) -> Picture:
         title: See ``Picture``.
         alt: See ``Picture``.
     """
-    matplotlib: Any = import_module("matplotlib")
     text, pixels = io.StringIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None})

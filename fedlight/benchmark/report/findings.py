@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
 from fedlight.benchmark import statistics
-from fedlight.benchmark.scores import Scores
+from fedlight.benchmark.paired import pairs
+from fedlight.benchmark.scores import ResultsError, Scores
 from fedlight.benchmark.variants import held_out_cases
+from fedlight.messages import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,14 @@ def find(scores: Scores, checkpoint: str, reference: str) -> Findings:
         scores: All results.
         checkpoint: "best" or "last".
         reference: The arm that all others are compared with.
+
+    Raises:
+        ResultsError: If the results have no such arm.
     """
     headline = statistics.headline(scores, checkpoint, reference)
+    if reference not in set(headline["arm"]):
+        known = nearest(reference, headline["arm"])
+        raise ResultsError(f"--reference must be an arm of the results, got {reference}. {known}")
     return Findings(
         scores=scores,
         checkpoint=checkpoint,
@@ -84,12 +92,10 @@ def _wide(scores: Scores, checkpoint: str, metric: str, headline: pd.DataFrame) 
 
 
 def _paired_by_site(scores: Scores, checkpoint: str, reference: str) -> pd.DataFrame:
-    """Returns the paired difference of every arm at every site alone: a row an arm, a column a site."""
-    columns = {}
-    for site in scores.sites:
-        alone = replace(scores, cases=scores.cases[scores.cases["held_out"] == site])
-        columns[site] = statistics.paired(alone, checkpoint, reference, draws=1).set_index("arm")["difference"]
-    return pd.DataFrame(columns)
+    """Returns the paired difference of every arm at every site alone, over cases, then seeds."""
+    frame = pairs(held_out_cases(scores.cases, checkpoint), reference)
+    over_cases = frame.groupby(["arm", "held_out", "seed"])["difference"].mean()
+    return over_cases.groupby(["arm", "held_out"]).mean().unstack().reindex(columns=list(scores.sites))
 
 
 def _ranks(scores: Scores, checkpoint: str) -> pd.DataFrame:

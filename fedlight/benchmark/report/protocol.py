@@ -25,7 +25,7 @@ def protocol(findings: Findings) -> list[str]:
         f"This was repeated with {counted(len(seeds), 'seed')} ({listed(seeds)}).",
         SELECTED[findings.checkpoint],
         "Arms are compared in pairs: the same case of the same held-out site, after training with the same seed. A "
-        "mean is taken over the cases of a site first, then over sites, then over seeds, so that a site with many "
+        "mean is taken over the cases of a site first, then over seeds, then over sites, so that a site with many "
         "cases weighs no more than one with few.",
         smallness(findings),
     ]

@@ -31,8 +31,8 @@ def headline(findings: Findings) -> Table:
         ),
         Column(
             "95 % interval",
-            "Of that difference, for these sites: bootstrap over cells of held-out site and seed, then over cases "
-            "within a cell.",
+            "Of that difference, for these sites: bootstrap over seeds and cases within every held-out site, stretched "
+            "for few seeds.",
             lambda row: interval(row["low"], row["high"]),
             "low",
         ),
@@ -86,14 +86,15 @@ def paired(findings: Findings) -> Table:
         Column("Difference", "Mean paired difference of Dice.", lambda row: signed(row["difference"]), "difference"),
         Column(
             "95 % interval, these sites",
-            "The sites are taken as they are; what varies are seeds and cases.",
+            "The sites are taken as they are; seeds and cases are drawn anew within every site (bootstrap, stretched "
+            "for few seeds).",
             lambda row: interval(row["low"], row["high"]),
             "low",
         ),
         Column(
             "95 % interval, sites in general",
-            "The sites are taken as a sample of institutions; with few sites it is wide, and with fewer than three "
-            "there is none.",
+            "The sites are taken as a sample of institutions (Student's t over their means); with few sites "
+            "it is wide.",
             lambda row: interval(row["low_sites"], row["high_sites"]),
             "low_sites",
         ),
@@ -104,7 +105,7 @@ def paired(findings: Findings) -> Table:
             "sites_better",
         ),
         Column("Cells", "Pairs of held-out site and seed.", lambda row: str(row["cells"]), "cells"),
-        Column("Pairs", "Pairs of a case's two scores.", lambda row: str(row["cases"]), "cases"),
+        Column("Cases", "Of all held-out sites, each once.", lambda row: str(row["cases"]), "cases"),
     ]
     caption = f"Paired differences of Dice to {findings.reference} at held-out sites, {_checkpoint(findings)}."
     return table("paired", caption, columns, rows(findings.paired))
@@ -215,7 +216,7 @@ def _distances(unit: str) -> list[Column]:
 ARM = Column("Arm", "", _arm, "arm", numeric=False)
 DICE = Column(
     "Dice",
-    "Overlap of prediction and mask, from 0 to 1; larger is better. Mean over cases, then sites, then seeds.",
+    "Overlap of prediction and mask, from 0 to 1; larger is better. Mean over cases, then seeds, then sites.",
     lambda row: fixed(row["dice"]),
     "dice",
 )
@@ -239,7 +240,7 @@ WORST_SITE = Column(
 )
 WORST_DECILE = Column(
     "Worst tenth",
-    "Mean Dice of the worst tenth of a site's cases, then over sites.",
+    "Mean Dice of the worst tenth of a site's cases, then over seeds and sites.",
     lambda row: fixed(row["worst_decile"]),
     "worst_decile",
 )

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from fedlight.benchmark.report.findings import Findings
 from fedlight.benchmark.report.notation import absent, interval, signed
 from fedlight.benchmark.report.results_tables import rows
 from fedlight.benchmark.report.table import Column, Table, Values, table
 
-Tone = Literal["holds", "fails", "unshown"]
+CLAIMS = {
+    1: "Training together is better at an unseen institution than training alone, and about as good as pooling",
+    2: "Style augmentation is better at an unseen institution than FedAvg",
+    3: "Style augmentation with alignment of features is better at an unseen institution than FedAvg",
+}
+"""What is claimed, by number."""
 
-TONES: dict[str, tuple[Tone, str]] = {
+TONES = {
     "holds": ("holds", "✓"),
     "does not hold": ("fails", "✗"),
     "not shown": ("unshown", "?"),
+    "holds in part": ("unshown", "±"),
 }
-"""Verdict -> class in the page, sign beside the word."""
+"""Verdict -> class in the page, sign beside the word, so that colour is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,57 +32,72 @@ class Verdict:
 
     Args:
         number: Of the claim.
-        statement: The claim.
-        verdict: "holds", "does not hold" or "not shown".
-        sentences: The comparison that decides, in words, and notes.
+        claim: In words.
+        verdict: "holds", "does not hold", "not shown", or "holds in part" where decisive comparisons differ.
+        sentences: The comparisons that decide, in words.
+        notes: What else must be known.
         table: All comparisons of the claim.
     """
 
     number: int
-    statement: str
+    claim: str
     verdict: str
     sentences: tuple[str, ...]
+    notes: tuple[str, ...]
     table: Table
 
     @property
-    def tone(self) -> Tone:
+    def tone(self) -> str:
         """Class in the page."""
         return TONES[self.verdict][0]
 
     @property
     def sign(self) -> str:
-        """What stands beside the word, so that colour is not needed."""
+        """What stands beside the word."""
         return TONES[self.verdict][1]
 
 
 def verdicts(findings: Findings) -> list[Verdict]:
     """Returns the claims in their order."""
-    return [_verdict(int(number), rows(frame)) for number, frame in findings.claims.groupby("claim", sort=True)]
+    groups = () if findings.claims.empty else findings.claims.groupby("claim", sort=True)
+    return [_verdict(int(number), rows(frame)) for number, frame in groups]
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """Returns the verdict on a claim from those on the comparisons that decide it.
+
+    >>> together(["holds", "holds"]), together(["holds", "not shown"]), together(["not shown", "does not hold"])
+    ('holds', 'holds in part', 'does not hold')
+    """
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return "holds in part" if "holds" in verdicts else "does not hold" if "does not hold" in verdicts else "not shown"
 
 
 def _verdict(number: int, comparisons: Sequence[Values]) -> Verdict:
-    decisive = [row for row in comparisons if row["decisive"]] or list(comparisons[:1])
-    notes = dict.fromkeys(str(row["note"]) for row in comparisons if row["note"])
-    sentences = (*(said(row) for row in decisive if not absent(row["difference"])), *notes)
-    return Verdict(
-        number, decisive[0]["statement"], decisive[0]["verdict"], sentences, _comparisons(number, comparisons)
-    )
+    decisive = [row for row in comparisons if row["decisive"]]
+    notes = tuple(dict.fromkeys(str(row["note"]) for row in comparisons if row["note"]))
+    verdict = together([str(row["verdict"]) for row in decisive] or ["not shown"])
+    sentences = tuple(map(said, decisive)) or ("There are no results that could decide this.",)
+    return Verdict(number, CLAIMS[number], verdict, sentences, notes, _comparisons(number, comparisons))
 
 
 def said(row: Values) -> str:
-    """Writes a comparison as a sentence."""
-    text = (
-        f"Decisive: {row['arm']} against {row['against']}, mean difference of Dice {signed(row['difference'])}, "
-        f"95 % interval for these sites {interval(row['low'], row['high'])}"
-    )
+    """Writes a decisive comparison as a sentence."""
+    text = f"{row['statement']}: {row['verdict']}. {row['arm']} against {row['against']}"
+    if absent(row["difference"]):
+        return f"{text} has no pair of results."
+    text += f", mean paired difference of Dice {signed(row['difference'])}"
+    if not absent(row["low"]):
+        text += f", for these sites in {interval(row['low'], row['high'])}"
     if not absent(row["low_sites"]):
-        text += f", for institutions in general {interval(row['low_sites'], row['high_sites'])}"
+        text += f", for institutions in general in {interval(row['low_sites'], row['high_sites'])}"
     return f"{text}; better at {row['sites_better']:.0f} of {row['sites']:.0f} sites."
 
 
 def _comparisons(number: int, comparisons: Sequence[Values]) -> Table:
     columns = [
-        Column("Arm", "", lambda row: str(row["arm"]), "arm", numeric=False),
+        Column("Comparison", "", lambda row: str(row["arm"]), "arm", numeric=False),
         Column("Against", "", lambda row: str(row["against"]), "against", numeric=False),
         Column(
             "Difference",
@@ -86,17 +106,19 @@ def _comparisons(number: int, comparisons: Sequence[Values]) -> Table:
             "difference",
         ),
         Column(
-            "95 % interval, these sites",
-            "The sites are taken as they are.",
+            "Interval, these sites",
+            "The sites are taken as they are. The level is 95 % for all comparisons of the claim together: "
+            "1 - 0.05 / m for each of m.",
             lambda row: interval(row["low"], row["high"]),
             "low",
         ),
         Column(
-            "95 % interval, sites in general",
-            "The sites are taken as a sample of institutions.",
+            "Interval, sites in general",
+            "The sites are taken as a sample of institutions; the level is the same.",
             lambda row: interval(row["low_sites"], row["high_sites"]),
             "low_sites",
         ),
+        Column("Decides", "", lambda row: "yes" if row["decisive"] else "no", "decisive", numeric=False),
         Column("Verdict", "", lambda row: str(row["verdict"]), "verdict", numeric=False),
     ]
     return table(f"claim_{number}", f"Comparisons for claim {number}.", columns, comparisons)
