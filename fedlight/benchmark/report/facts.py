@@ -47,12 +47,16 @@ def done(scores: Scores) -> Done:
 
 
 def sites(scores: Scores) -> pd.DataFrame:
-    """Returns a row a site: ``site``, ``scored`` (cases when held out), ``training`` (cases when it trains)."""
+    """Returns a row a site: ``site``, ``scored`` (cases when held out), ``training`` (cases when it trains).
+
+    Sites that are never held out come last.
+    """
     held_out = scores.cases[scores.cases["domain"] == "held-out"].groupby("site")["case"].nunique()
     training: dict[str, int] = {}
     for record in _records(scores):
         training |= record.get("num_samples") or {}
-    rows = [{"site": site, "scored": held_out.get(site), "training": training.get(site)} for site in scores.sites]
+    every = [*scores.sites, *sorted(set(training) - set(scores.sites))]
+    rows = [{"site": site, "scored": held_out.get(site), "training": training.get(site)} for site in every]
     return pd.DataFrame(rows, columns=["site", "scored", "training"])
 
 

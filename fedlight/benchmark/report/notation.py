@@ -79,7 +79,16 @@ def counted(number: int, noun: str) -> str:
     >>> counted(1, "site"), counted(3, "site")
     ('1 site', '3 sites')
     """
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number} {plural(noun, number)}"
+
+
+def plural(noun: str, number: int) -> str:
+    """Returns a noun as it stands behind a number.
+
+    >>> plural("seed", 1), plural("seed", 0)
+    ('seed', 'seeds')
+    """
+    return noun if number == 1 else f"{noun}s"
 
 
 def absent(value: float | None) -> bool:

@@ -12,7 +12,7 @@ from fedlight.benchmark.report import facts, palette, record_tables, results_tab
 from fedlight.benchmark.report.canvas import Picture
 from fedlight.benchmark.report.cases import Embedded, Overlays
 from fedlight.benchmark.report.findings import Findings
-from fedlight.benchmark.report.notation import counted, duration, fixed, interval, listed, signed
+from fedlight.benchmark.report.notation import absent, counted, duration, fixed, interval, listed, plural, signed
 from fedlight.benchmark.report.protocol import completeness, protocol
 from fedlight.benchmark.report.table import Table, markdown
 from fedlight.benchmark.report.verdicts import verdicts
@@ -119,6 +119,7 @@ def _context(
         "held_out": _held_out(findings),
         "aside": _aside(findings),
         "incomplete": _incomplete(findings),
+        "tests": counted(len(findings.wilcoxon), "test"),
         "completeness": completeness(jobs),
         "time": f"All jobs together took {duration(wall)} by the clock and {duration(processor)} of processor time.",
         "environments": facts.environments(scores),
@@ -143,10 +144,10 @@ def _numbers(findings: Findings, jobs: facts.Done) -> list[tuple[str, str]]:
     held_out = scores.cases[scores.cases["domain"] == "held-out"]
     cases = held_out[["site", "case"]].drop_duplicates()
     return [
-        (str(len(scores.arms)), "arms"),
-        (str(len(scores.sites)), "sites, each held out in turn"),
-        (str(len(cases)), "cases scored at held-out sites"),
-        (str(len(scores.seeds)), "seeds"),
+        (str(len(scores.arms)), plural("arm", len(scores.arms))),
+        (str(len(scores.sites)), f"{plural('site', len(scores.sites))}, each held out in turn"),
+        (str(len(cases)), f"{plural('case', len(cases))} scored at held-out sites"),
+        (str(len(scores.seeds)), plural("seed", len(scores.seeds))),
         (f"{jobs.done} of {jobs.planned}", f"jobs done, {jobs.failed} failed"),
     ]
 
@@ -154,6 +155,8 @@ def _numbers(findings: Findings, jobs: facts.Done) -> list[tuple[str, str]]:
 def _held_out(findings: Findings) -> str:
     """Says what leads the table, and what that is worth."""
     ranked = [row for row in results_tables.rows(findings.headline) if row["kind"] == "arm"]
+    if not ranked or absent(ranked[0]["dice"]):
+        return "There are no scores at held-out sites yet."
     best, own = ranked[0], next((row for row in ranked if row["arm"] == findings.reference), None)
     text = f"The highest mean Dice is that of {best['arm']}, {fixed(best['dice'])}"
     if own is not None and best is not own:

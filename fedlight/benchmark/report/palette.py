@@ -55,8 +55,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def marker(index: int) -> tuple[str, str]:
-    """Returns the shape and the light colour of the site at an index; the two cycles repeat after eight sites."""
-    return MARKERS[index % len(MARKERS)], LIGHT[SERIES[index % len(SERIES)]]
+    """Returns the shape and the light colour of the site at an index; no two of the first 64 are alike."""
+    return MARKERS[index % len(MARKERS)], LIGHT[SERIES[(index + index // len(MARKERS)) % len(SERIES)]]
 
 
 def style_sheet(colours: dict[str, str]) -> str:

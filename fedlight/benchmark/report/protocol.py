@@ -17,12 +17,12 @@ def protocol(findings: Findings) -> list[str]:
     """Returns the protocol as sentences, a paragraph each."""
     scores = findings.scores
     seeds = [str(seed) for seed in scores.seeds]
-    others = counted(max(len(scores.sites) - 1, 0), "other site")
+    turn = "Every site was held out in turn: the others trained" if len(scores.sites) > 1 else "Other sites trained"
     return [
         f"{counted(len(scores.arms), 'arm')} (an arm is a method, or several combined, with its settings) were "
-        f"compared at {counted(len(scores.sites), 'site')}: {listed(scores.sites)}. Every site was held out in turn: "
-        f"the {others} trained, and the held-out site, which no part of training saw, was scored once, at the end. "
-        f"This was repeated with {counted(len(seeds), 'seed')} ({listed(seeds)}).",
+        f"compared at {counted(len(scores.sites), 'held-out site')}: {listed(scores.sites)}. {turn}, and the held-out "
+        "site, which no part of training saw, was scored once, at the end. "
+        f"This was done with {counted(len(seeds), 'seed')} ({listed(seeds)}).",
         SELECTED[findings.checkpoint],
         "Arms are compared in pairs: the same case of the same held-out site, after training with the same seed. A "
         "mean is taken over the cases of a site first, then over seeds, then over sites, so that a site with many "

@@ -108,7 +108,8 @@ def paired(findings: Findings) -> Table:
         Column("Cases", "Of all held-out sites, each once.", lambda row: str(row["cases"]), "cases"),
     ]
     caption = f"Paired differences of Dice to {findings.reference} at held-out sites, {_checkpoint(findings)}."
-    return table("paired", caption, columns, rows(findings.paired))
+    frame = findings.paired.sort_values("difference", ascending=False, kind="stable")
+    return table("paired", caption, columns, rows(frame))
 
 
 def tests(findings: Findings) -> Table:
@@ -187,7 +188,7 @@ def _arm(row: Values) -> str:
 
 
 def _worst_site(row: Values) -> str:
-    return f"{row['worst_site']} {fixed(row['worst_site_dice'])}" if row["worst_site"] else MISSING
+    return f"{row['worst_site']} {fixed(row['worst_site_dice'])}" if isinstance(row["worst_site"], str) else MISSING
 
 
 def _probability(value: float) -> str:

@@ -8,11 +8,8 @@ from typing import Any
 import pandas as pd
 
 from fedlight.benchmark.report.canvas import WIDTH, Picture, figure, picture
-from fedlight.benchmark.report.figures.rows import height
+from fedlight.benchmark.report.figures.rows import LETTER, height, wrapped
 from fedlight.benchmark.report.palette import LIGHT
-
-LETTER = 0.07
-"""Width of a letter of a name, in inches; a little too much is no harm."""
 
 
 def cost(points: pd.DataFrame, name: str, title: str, labels: tuple[str, str], reference: str, alt: str) -> Picture:
@@ -27,11 +24,11 @@ def cost(points: pd.DataFrame, name: str, title: str, labels: tuple[str, str], r
         alt: What can be seen.
     """
     points = points[["megabytes", "dice"]].dropna().sort_values("dice", ascending=False)
-    tall = max(2.4, height(len(points)))
+    tall = max(2.4, height(points.index))
     with figure(tall, constrained=False) as (drawn, axis):  # the names beside the axes need their place
-        names = max(map(len, map(str, points.index))) * LETTER
+        names = max(len(line) for arm in points.index for line in wrapped(arm).splitlines()) * LETTER
         drawn.subplots_adjust(
-            left=0.5 / WIDTH, right=1 - (names + 0.35) / WIDTH, bottom=0.42 / tall, top=1 - 0.1 / tall
+            left=0.62 / WIDTH, right=1 - (names + 0.35) / WIDTH, bottom=0.42 / tall, top=1 - 0.1 / tall
         )
         _points(axis, points, labels, reference)
         _names(axis, points, reference)
@@ -62,8 +59,8 @@ def _names(axis: Any, points: pd.DataFrame, reference: str) -> None:
             "zorder": 1,
         }
         axis.annotate(
-            str(arm), (megabytes, dice), (1.05, place), textcoords="axes fraction", va="center", arrowprops=line,
-            fontweight="bold" if arm == reference else "normal", annotation_clip=False,
+            wrapped(str(arm)), (megabytes, dice), (1.05, place), textcoords="axes fraction", va="center",
+            arrowprops=line, fontweight="bold" if arm == reference else "normal", annotation_clip=False,
         )  # fmt: skip
 
 

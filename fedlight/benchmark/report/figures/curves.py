@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fedlight.benchmark.report.canvas import Picture, figure, picture
+from fedlight.benchmark.report.figures.rows import wrapped
 from fedlight.benchmark.report.palette import LIGHT
 
 COLUMNS = 4
@@ -33,7 +34,7 @@ def curves(rounds: pd.DataFrame, name: str, title: str, reference: str, alt: str
         "sharey": True,
         "squeeze": False,
     }
-    with figure(lines * 1.05 + 0.45, **shape) as (drawn, axes):
+    with figure(lines * (1.05 if all(len(arm) <= 17 for arm in arms) else 1.2) + 0.45, **shape) as (drawn, axes):
         for axis, arm in zip(axes.flat, arms, strict=False):
             _panel(axis, rounds, arm, reference)
         for axis in axes.flat[len(arms) :]:
@@ -57,7 +58,9 @@ def _panel(axis: Any, rounds: pd.DataFrame, arm: str, reference: str) -> None:
         axis.plot(other["round"], other["mean"], color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
     axis.fill_between(own["round"], own["low"], own["high"], color=LIGHT["series-1"], alpha=0.22, linewidth=0)
     axis.plot(own["round"], own["mean"], color=LIGHT["series-1"], linewidth=1.2)
-    axis.set_title(arm, fontsize=min(7.5, 125 / max(len(arm), 1)), pad=3)
+    title = wrapped(arm, 17)
+    axis.set_title(title, fontsize=7 * min(1, 19 / max(map(len, title.splitlines()))), pad=3)
     axis.grid(axis="y")
     axis.tick_params(length=0)
+    axis.locator_params(axis="x", integer=True, nbins=4)
     axis.label_outer()

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fedlight.benchmark.report.canvas import Picture, figure, picture
-from fedlight.benchmark.report.figures.rows import MEAN, height, legend, name_rows, site_marks
+from fedlight.benchmark.report.figures.rows import ALL, MEAN, height, legend, name_rows, site_marks
 from fedlight.benchmark.report.palette import LIGHT
 
 
@@ -26,7 +26,7 @@ def dots(
         alt: What can be seen.
         whole: Whether the axis counts.
     """
-    with figure(height(len(values))) as (drawn, axis):
+    with figure(height(values.index, [*values.columns, ALL])) as (drawn, axis):
         _draw(axis, values, reference)
         name_rows(axis, list(values.index), reference)
         axis.set_xlabel(label)
@@ -43,4 +43,4 @@ def _draw(axis: Any, values: pd.DataFrame, reference: str) -> None:
     axis.hlines(rows, values.min(axis=1), values.max(axis=1), color=LIGHT["rule"], linewidth=2)
     for site, column in enumerate(values.columns):
         site_marks(axis, site, str(column), values[column].tolist(), rows, 4)
-    axis.plot(means, rows, label="mean of the sites", **MEAN)
+    axis.plot(means, rows, label=ALL, **MEAN)

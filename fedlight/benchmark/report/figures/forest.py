@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from fedlight.benchmark.report.canvas import Picture, figure, picture
-from fedlight.benchmark.report.figures.rows import height, legend, name_rows, site_marks
+from fedlight.benchmark.report.figures.rows import ALL, ROW, height, legend, name_rows, site_marks
 from fedlight.benchmark.report.palette import LIGHT
 
 
@@ -23,7 +23,7 @@ def forest(differences: pd.DataFrame, by_site: pd.DataFrame, name: str, title: s
         label: Of the axis, with the direction that is better.
         alt: What can be seen.
     """
-    with figure(height(len(differences) * 1.25)) as (drawn, axis):
+    with figure(height(differences.index, [*by_site.columns, ALL], 1.25 * ROW)) as (drawn, axis):
         _draw(axis, differences, by_site)
         name_rows(axis, list(differences.index))
         axis.set_xlabel(label)
@@ -39,4 +39,4 @@ def _draw(axis: Any, differences: pd.DataFrame, by_site: pd.DataFrame) -> None:
     rows = range(len(differences))
     for low, high, width in (("low_sites", "high_sites", 0.8), ("low", "high", 2.4)):
         axis.hlines(rows, differences[low], differences[high], color=LIGHT["ink"], linewidth=width)
-    axis.plot(differences["difference"], rows, "o", color=LIGHT["ink"], markersize=4.5, label="mean of all")
+    axis.plot(differences["difference"], rows, "o", color=LIGHT["ink"], markersize=4.5, label=ALL)

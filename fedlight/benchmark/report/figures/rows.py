@@ -10,18 +10,46 @@ from fedlight.benchmark.report.palette import LIGHT, marker
 ROW = 0.2
 """Height of a row, in inches."""
 
+LETTER = 0.068
+"""Width of a letter, in inches; a little too much is no harm."""
+
 LETTERS = 84
 """Letters that a line of the legend holds."""
 
 
-def height(rows: float, extra: float = 0.75) -> float:
-    """Returns the height of a figure, in inches; ``extra`` is for axis and legend."""
-    return rows * ROW + extra
+LINE = 0.15
+"""Height of a line of the legend, in inches."""
+
+
+def height(names: Sequence[str], marks: Sequence[str] = (), row: float = ROW) -> float:
+    """Returns the height of a figure, in inches: rows, of which some may have two lines, the axis and the legend."""
+    lines = -(-len(marks) // _columns(marks)) if marks else 0
+    return len(names) * pitch(names, row) + 0.45 + LINE * (lines + 1)
+
+
+def pitch(names: Sequence[str], row: float = ROW) -> float:
+    """Returns the height of a row, in inches: more where a name takes two lines."""
+    return max(row, 1.5 * ROW) if any("\n" in wrapped(name) for name in names) else row
+
+
+def wrapped(name: str, letters: int = 22) -> str:
+    r"""Breaks a long name in two, at the plus sign that makes the halves most alike.
+
+    >>> wrapped("amplitude_mix+fedavg_align_layers")
+    'amplitude_mix+\nfedavg_align_layers'
+    >>> wrapped("bigaug+style_align")
+    'bigaug+style_align'
+    """
+    breaks = [place + 1 for place, letter in enumerate(name) if letter == "+"]
+    if len(name) <= letters or not breaks:
+        return name
+    place = min(breaks, key=lambda place: abs(2 * place - len(name)))
+    return f"{name[:place]}\n{name[place:]}"
 
 
 def name_rows(axis: Any, names: Sequence[str], reference: str | None = None) -> None:
     """Writes a name beside every row, the first one on top, the reference in bold."""
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), list(map(wrapped, names)))
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
@@ -44,10 +72,18 @@ def site_marks(axis: Any, site: int, name: str, values: Sequence[float], places:
 def legend(drawn: Any, axis: Any) -> None:
     """Puts what the marks mean above the figure, in as many columns as fit."""
     handles, labels = axis.get_legend_handles_labels()
-    fits = sum(map(len, labels)) + 6 * len(labels) <= LETTERS
-    columns = len(labels) if fits else max(1, LETTERS // (max(map(len, labels)) + 6))
+    columns = _columns(labels)
     drawn.legend(handles, labels, loc="outside upper left", ncols=columns, handletextpad=0.3, columnspacing=1.4)
 
+
+def _columns(labels: Sequence[str]) -> int:
+    """Returns how many entries of the legend stand side by side."""
+    fits = sum(map(len, labels)) + 6 * len(labels) <= LETTERS
+    return len(labels) if fits else max(1, LETTERS // (max(map(len, labels)) + 6))
+
+
+ALL = "mean of the sites"
+"""What a mean is called in the legend."""
 
 MEAN = {"marker": "|", "color": LIGHT["ink"], "markersize": 9, "markeredgewidth": 1.8, "linestyle": "none"}
 """How a mean is drawn: an upright bar."""
