@@ -31,7 +31,7 @@ def draw(findings: Findings) -> dict[str, Picture]:
 
 def differences(findings: Findings) -> Picture | None:
     """Draws the forest plot."""
-    frame = findings.paired.dropna(subset="difference").set_index("arm")
+    frame = findings.paired[findings.paired["kind"] == "arm"].dropna(subset="difference").set_index("arm")
     frame = frame.sort_values("difference", ascending=False)
     if frame.empty:
         return None

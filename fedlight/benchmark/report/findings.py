@@ -23,6 +23,7 @@ class Findings:
         reference: The arm that all others are compared with.
         headline: At the institutions that took no part.
         in_federation: On test cases of the sites that trained.
+        sites: Dice of every arm at every held-out site, a row each.
         per_site: Metric -> arm by held-out site.
         ranks: Arm by held-out site: the average rank there over seeds.
         paired: Differences to the reference, over all sites.
@@ -38,6 +39,7 @@ class Findings:
     reference: str
     headline: pd.DataFrame
     in_federation: pd.DataFrame
+    sites: pd.DataFrame
     per_site: dict[str, pd.DataFrame]
     ranks: pd.DataFrame
     paired: pd.DataFrame
@@ -74,6 +76,7 @@ def find(scores: Scores, checkpoint: str, reference: str) -> Findings:
         reference=reference,
         headline=headline,
         in_federation=statistics.in_federation(scores, checkpoint),
+        sites=statistics.per_site(scores, checkpoint),
         per_site={metric: _wide(scores, checkpoint, metric, headline) for metric in ("dice", "ece")},
         ranks=_ranks(scores, checkpoint),
         paired=statistics.paired(scores, checkpoint, reference),

@@ -1,21 +1,25 @@
-"""How numbers are written: a real minus sign, a dash for what is missing, as many digits as mean something."""
+"""How numbers are written: a real minus sign, a word for what is missing, as many digits as mean something."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-MISSING = "\u2013"
-"""A dash."""
+from fedlight.benchmark.measures import UNDEFINED
+
+MISSING = UNDEFINED
 
 MINUS = "\u2212"
+
+THIN = "\u202f"
+"""The space between thousands."""
 
 
 def fixed(value: float | None, digits: int = 3) -> str:
     """Writes a number with a fixed count of digits.
 
     >>> fixed(0.8126), fixed(-0.5, 1), fixed(float("nan"))
-    ('0.813', '−0.5', '–')
+    ('0.813', '−0.5', 'n/a')
     """
     if absent(value):
         return MISSING
@@ -37,18 +41,9 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     """Writes an interval of differences.
 
     >>> interval(-0.01, 0.02), interval(None, None)
-    ('[−0.010, +0.020]', '–')
+    ('[−0.010, +0.020]', 'n/a')
     """
     return MISSING if absent(low) else f"[{signed(low, digits)}, {signed(high, digits)}]"
-
-
-def percent(value: float | None) -> str:
-    """Writes a share.
-
-    >>> percent(0.125), percent(0.0)
-    ('12.5 %', '0.0 %')
-    """
-    return MISSING if absent(value) else f"{100 * (value or 0):.1f} %"
 
 
 def duration(seconds: float | None) -> str:

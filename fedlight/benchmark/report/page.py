@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 
 from fedlight import __version__
+from fedlight.benchmark import table as paper
 from fedlight.benchmark.report import facts, palette, record_tables, results_tables
 from fedlight.benchmark.report.canvas import Picture
 from fedlight.benchmark.report.cases import Embedded, Overlays
 from fedlight.benchmark.report.findings import Findings
 from fedlight.benchmark.report.notation import absent, counted, duration, fixed, interval, listed, plural, signed
 from fedlight.benchmark.report.protocol import completeness, protocol
-from fedlight.benchmark.report.table import Table, markdown
+from fedlight.benchmark.report.table import Table
 from fedlight.benchmark.report.verdicts import verdicts
 
 CONTENTS = {
@@ -86,20 +88,38 @@ def html(
     return _environment().get_template("report.html").render(**_context(findings, tables, pictures, title), **shown)
 
 
-def md(findings: Findings, tables: Mapping[str, Table], pictures: Mapping[str, Picture], title: str) -> str:
-    """Renders the same as Markdown, with links to the figures' files and without patients' images."""
-    context = _context(findings, tables, pictures, title)
-    return _environment().get_template("report.md").render(**context, pictures=pictures, markdown=markdown)
+def md(findings: Findings, tables: Mapping[str, paper.Table], pictures: Mapping[str, Picture], title: str) -> str:
+    """Renders the same as Markdown, with links to the figures' files and without patients' images.
+
+    Args:
+        findings: What was found.
+        tables: As they are written for papers, by name.
+        pictures: By name.
+        title: Of the page.
+    """
+    context = _context(findings, {}, pictures, title)
+    return _environment().get_template("report.md").render(**{**context, "tables": tables}, pictures=pictures)
 
 
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fedlight.benchmark.report"),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["tied"] = tied
+    return environment
+
+
+def tied(text: str) -> str:
+    r"""Keeps a percent sign at its number and the two ends of an interval together when a line is broken.
+
+    >>> tied("95 % in [0, 1]").count("\xa0")
+    2
+    """
+    return re.sub(r"\[(\S+), (\S+)\]", "[\\1,\xa0\\2]", text.replace(" %", "\xa0%"))
 
 
 def _context(

@@ -6,7 +6,7 @@ import pandas as pd
 
 from fedlight.benchmark.report.facts import costs, failures, sites
 from fedlight.benchmark.report.findings import Findings
-from fedlight.benchmark.report.notation import MISSING, absent, duration, fixed
+from fedlight.benchmark.report.notation import MISSING, THIN, absent, duration, fixed
 from fedlight.benchmark.report.results_tables import rows
 from fedlight.benchmark.report.table import Column, Table, Values, table
 
@@ -18,7 +18,7 @@ def site_table(findings: Findings) -> Table:
         Column("Cases when held out", "", lambda row: _count(row["scored"]), "scored"),
         Column("Training cases when it trains", "", lambda row: _count(row["training"]), "training"),
     ]
-    return table("sites", "Sites and their cases.", columns, rows(sites(findings.scores)))
+    return table("data", "Sites and their cases.", columns, rows(sites(findings.scores)))
 
 
 def cost_table(findings: Findings) -> Table:
@@ -98,4 +98,4 @@ def _picked(site: str) -> Column:
 
 
 def _count(value: float | None) -> str:
-    return MISSING if value is None or absent(value) else f"{value:,.0f}".replace(",", "\u202f")
+    return MISSING if value is None or absent(value) else f"{value:,.0f}".replace(",", THIN)

@@ -10,7 +10,7 @@ from fedlight.benchmark.report import cases, page
 from fedlight.benchmark.report.drawing import draw
 from fedlight.benchmark.report.findings import Findings, find
 from fedlight.benchmark.report.notation import counted
-from fedlight.benchmark.report.table import latex
+from fedlight.benchmark.report.papers import papers
 
 
 def write_report(
@@ -41,11 +41,12 @@ def write_report(
     overlays = cases.overlays(folders) if pictures else []
     styles = cases.styles(folders) if pictures else []
     tables, drawn = page.tables(findings), draw(findings)
+    written_tables = papers(findings, tables)
     title = title or heading(findings)
     written: dict[str, str | bytes] = {
         "report.html": page.html(findings, tables, drawn, title, overlays, styles),
-        "report.md": page.md(findings, tables, drawn, title),
-        **{f"tables/{name}.tex": latex(table) for name, table in tables.items()},
+        "report.md": page.md(findings, written_tables, drawn, title),
+        **{f"tables/{name}.tex": table.latex() for name, table in written_tables.items()},
         **{f"figures/{name}.svg": picture.svg for name, picture in drawn.items()},
         **{f"figures/{name}.png": picture.png for name, picture in drawn.items()},
     }

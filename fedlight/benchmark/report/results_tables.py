@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
+from fedlight.benchmark.measures import MEASURES, heading
 from fedlight.benchmark.report.findings import Findings
-from fedlight.benchmark.report.notation import MISSING, absent, fixed, interval, percent, signed
+from fedlight.benchmark.report.notation import MISSING, absent, fixed, interval, signed
 from fedlight.benchmark.report.table import Column, Kind, Table, Values, table
 from fedlight.benchmark.variants import held_out_cases
 
@@ -20,8 +22,8 @@ def headline(findings: Findings) -> Table:
     reference = findings.reference
     columns = [
         ARM,
-        DICE,
-        SPREAD,
+        measure("dice"),
+        measure("dice_sd"),
         Column(
             f"Difference to {reference}",
             f"Mean paired difference of Dice to {reference}: same case, same held-out site, same seed; above 0 the arm "
@@ -36,11 +38,9 @@ def headline(findings: Findings) -> Table:
             lambda row: interval(row["low"], row["high"]),
             "low",
         ),
-        RANK,
+        measure("rank"),
         WORST_SITE,
-        WORST_DECILE,
-        MISS,
-        VALIDATION,
+        *map(measure, ("worst_decile", "miss", "val_dice")),
         JOBS,
     ]
     caption = f"Scores at held-out sites, {_checkpoint(findings)}."
@@ -50,7 +50,7 @@ def headline(findings: Findings) -> Table:
 def distances(findings: Findings) -> Table:
     """Returns the overlap and surface measures at held-out sites."""
     unit = findings.scores.distance_unit
-    columns = [ARM, DICE, IOU, *_distances(unit), MISS]
+    columns = [ARM, measure("dice"), measure("iou"), *_distances(unit), measure("miss")]
     caption = f"Overlap and distances at held-out sites, {_checkpoint(findings)}."
     return table("held_out_distances", caption, columns, rows(findings.headline), _kind(findings.reference))
 
@@ -58,13 +58,20 @@ def distances(findings: Findings) -> Table:
 def calibration(findings: Findings) -> Table:
     """Returns the calibration at held-out sites."""
     caption = f"Calibration at held-out sites, {_checkpoint(findings)}."
-    return table("calibration", caption, [ARM, ECE, BRIER], rows(findings.headline), _kind(findings.reference))
+    return table(
+        "calibration",
+        caption,
+        [ARM, measure("ece"), measure("brier")],
+        rows(findings.headline),
+        _kind(findings.reference),
+    )
 
 
 def in_federation(findings: Findings) -> Table:
     """Returns the table of test cases of the sites that trained."""
     unit = findings.scores.distance_unit
-    columns = [ARM, DICE, SPREAD, WORST_SITE, WORST_DECILE, IOU, *_distances(unit), MISS, ECE, BRIER, JOBS]
+    scores = [measure("dice"), measure("dice_sd"), WORST_SITE, measure("worst_decile"), measure("iou")]
+    columns = [ARM, *scores, *_distances(unit), *map(measure, ("miss", "ece", "brier")), JOBS]
     caption = f"Scores on test cases of the sites that trained, {_checkpoint(findings)}."
     return table("in_federation", caption, columns, rows(findings.in_federation), _kind(findings.reference))
 
@@ -74,7 +81,7 @@ def per_class(findings: Findings) -> Table | None:
     if len(findings.scores.classes) < 2:
         return None
     label = Column("Class", "", lambda row: str(row["class"]), "class", numeric=False)
-    columns = [ARM, label, DICE, IOU, *_distances(findings.scores.distance_unit), MISS]
+    columns = [ARM, label, measure("dice"), measure("iou"), *_distances(findings.scores.distance_unit), measure("miss")]
     caption = f"Scores at held-out sites by class, {_checkpoint(findings)}."
     return table("by_class", caption, columns, rows(findings.per_class), _kind(findings.reference))
 
@@ -109,7 +116,7 @@ def paired(findings: Findings) -> Table:
     ]
     caption = f"Paired differences of Dice to {findings.reference} at held-out sites, {_checkpoint(findings)}."
     frame = findings.paired.sort_values("difference", ascending=False, kind="stable")
-    return table("paired", caption, columns, rows(frame))
+    return table("paired", caption, columns, rows(frame), _kind(findings.reference))
 
 
 def tests(findings: Findings) -> Table:
@@ -187,97 +194,33 @@ def _arm(row: Values) -> str:
     return f"{row['arm']} {INCOMPLETE}" if row.get("complete") is False else str(row["arm"])
 
 
-def _worst_site(row: Values) -> str:
-    return f"{row['worst_site']} {fixed(row['worst_site_dice'])}" if isinstance(row["worst_site"], str) else MISSING
-
-
 def _probability(value: float) -> str:
     return MISSING if absent(value) else "< 0.001" if value < 0.001 else fixed(value)
 
 
+def measure(name: str, unit: str = "") -> Column:
+    """Returns the column of a measure, with the sentence that says what it is and which way is better."""
+    found = MEASURES[name]
+    better = f" {found.better.capitalize()} is better." if found.better else ""
+    meaning = found.meaning.removeprefix(f"{found.heading}: ")
+    text = f"{meaning[0].upper()}{meaning[1:]}{better}"
+    return Column(heading(name, unit, ("", "")), text, lambda row: found.text(row[name]), name)
+
+
 def _distances(unit: str) -> list[Column]:
-    name = {"px": "pixels", "mm": "millimetres"}[unit]
-    return [
-        Column(
-            f"HD95 ({unit})",
-            f"95th percentile of the distance between the two outlines, in {name}, over cases in which the structure "
-            "was found; smaller is better.",
-            lambda row: fixed(row["hd95"], 1),
-            "hd95",
-        ),
-        Column(
-            f"ASSD ({unit})",
-            f"Mean distance between the two outlines, in {name}, over the same cases; smaller is better.",
-            lambda row: fixed(row["assd"], 2),
-            "assd",
-        ),
-    ]
+    """Returns the columns of distances, with their unit spelled out."""
+    words = {"px": "pixels", "mm": "millimetres"}[unit]
+    columns = (measure(name, unit) for name in ("hd95", "assd"))
+    return [replace(column, meaning=f"{column.meaning} In {words}.") for column in columns]
+
+
+def _worst_site(row: Values) -> str:
+    site = row["worst_site"]
+    return f"{site} {fixed(row['worst_site_dice'])}" if isinstance(site, str) else MISSING
 
 
 ARM = Column("Arm", "", _arm, "arm", numeric=False)
-DICE = Column(
-    "Dice",
-    "Overlap of prediction and mask, from 0 to 1; larger is better. Mean over cases, then seeds, then sites.",
-    lambda row: fixed(row["dice"]),
-    "dice",
+WORST_SITE = replace(
+    measure("worst_site_dice"), meaning="The site with the lowest mean Dice, and that mean.", write=_worst_site
 )
-SPREAD = Column(
-    "SD over seeds",
-    "Standard deviation of that mean from seed to seed; a dash where there is one seed.",
-    lambda row: fixed(row["dice_sd"]),
-    "dice_sd",
-)
-RANK = Column(
-    "Rank",
-    "Average rank among all arms, over held-out sites and seeds; 1 is best. Rows that stand aside are not ranked.",
-    lambda row: fixed(row["rank"], 1),
-    "rank",
-)
-WORST_SITE = Column(
-    "Worst site",
-    "The site with the lowest mean Dice, and that mean.",
-    _worst_site,
-    "worst_site_dice",
-)
-WORST_DECILE = Column(
-    "Worst tenth",
-    "Mean Dice of the worst tenth of a site's cases, then over seeds and sites.",
-    lambda row: fixed(row["worst_decile"]),
-    "worst_decile",
-)
-MISS = Column(
-    "Missed",
-    "Share of cases with a structure of which nothing was found; smaller is better.",
-    lambda row: percent(row["miss"]),
-    "miss",
-)
-VALIDATION = Column(
-    "Source validation",
-    "Mean Dice on validation cases of the sites that trained: all that a rule may look at.",
-    lambda row: fixed(row["val_dice"]),
-    "val_dice",
-)
-JOBS = Column(
-    "Jobs",
-    "Done of those planned.",
-    lambda row: f"{row['jobs']:.0f} of {row['planned']:.0f}",
-    "jobs",
-)
-IOU = Column(
-    "IoU",
-    "Intersection over union, from 0 to 1; larger is better.",
-    lambda row: fixed(row["iou"]),
-    "iou",
-)
-ECE = Column(
-    "ECE",
-    "Expected calibration error of the foreground probability within a case, in 15 bins; 0 is perfect.",
-    lambda row: fixed(row["ece"]),
-    "ece",
-)
-BRIER = Column(
-    "Brier",
-    "Mean squared error of the foreground probability; smaller is better.",
-    lambda row: fixed(row["brier"], 4),
-    "brier",
-)
+JOBS = Column("Jobs", "Done of those planned.", lambda row: f"{row['jobs']:.0f} of {row['planned']:.0f}", "jobs")

@@ -1,4 +1,4 @@
-"""A table of the report, written once and rendered as HTML (by the page), Markdown and LaTeX."""
+"""A table of the page: what stands in it, what it is sorted by, and a sentence for every column."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fedlight.benchmark.report.notation import MINUS, MISSING, absent
+from fedlight.benchmark import table as paper
+from fedlight.benchmark.report.notation import MINUS, THIN, absent
 
 Values = Mapping[str, Any]
 """A row of a data frame, by column."""
@@ -47,7 +48,7 @@ class Table:
     """Columns and rows; the first column names the row.
 
     Args:
-        name: File name without an ending; unique within a report.
+        name: Unique within a report.
         caption: What is shown, in a sentence.
         columns: See ``Column``.
         rows: See ``Row``.
@@ -94,49 +95,12 @@ def _order(value: Any) -> str:
     return repr(float(value)) if isinstance(value, int | float) else str(value)
 
 
-def markdown(table: Table) -> str:
-    """Renders a table for Markdown; the caption stands above it and is not part of it."""
-    head = _line(column.title for column in table.columns)
-    rule = "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|"
-    return "\n".join([head, rule, *(_line(row.texts) for row in table.rows)]) + "\n"
+def plain(table: Table) -> paper.Table:
+    """Returns a table as it is written in Markdown and LaTeX: its sentences below it, signs of the keyboard only."""
+    rows = tuple(tuple(paper.Cell(_keyboard(text)) for text in row.texts) for row in table.rows)
+    note = " ".join(f"{column.title}: {column.meaning}" for column in table.meanings)
+    return paper.Table(table.caption.removesuffix("."), tuple(column.title for column in table.columns), rows, note)
 
 
-def _line(texts: Iterable[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", MINUS: "$-$", MISSING: "--", "±": r"$\pm$",
-    "≥": r"$\geq$", "<": r"$<$", ">": r"$>$", "…": r"\ldots{}", "†": r"$^\dagger$",
-}  # fmt: skip
-
-
-def escaped(text: str) -> str:
-    r"""Writes a text so that LaTeX prints it.
-
-    >>> escaped("style_align −0.01")
-    'style\\_align $-$0.01'
-    """
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def latex(table: Table) -> str:
-    """Renders a table as a ``tabular`` of the package booktabs, to be input within a ``table`` of one's own."""
-    head = " & ".join(escaped(column.title) for column in table.columns)
-    rows = [" & ".join(map(escaped, row.texts)) + r" \\" for row in table.rows]
-    places = "".join("r" if column.numeric else "l" for column in table.columns)
-    return "\n".join(
-        [
-            f"% {table.caption} Needs \\usepackage{{booktabs}}.",
-            *(f"% {column.title}: {column.meaning}" for column in table.meanings),
-            f"\\begin{{tabular}}{{{places}}}",
-            r"\toprule",
-            head + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+def _keyboard(text: str) -> str:
+    return text.replace(MINUS, "-").replace(THIN, " ")

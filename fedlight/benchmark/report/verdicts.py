@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedlight.benchmark.report.findings import Findings
-from fedlight.benchmark.report.notation import absent, interval, signed
+from fedlight.benchmark.report.notation import MISSING, absent, interval, signed
 from fedlight.benchmark.report.results_tables import rows
 from fedlight.benchmark.report.table import Column, Table, Values, table
 
@@ -76,7 +76,7 @@ def together(verdicts: Sequence[str]) -> str:
 
 def _verdict(number: int, comparisons: Sequence[Values]) -> Verdict:
     decisive = [row for row in comparisons if row["decisive"]]
-    notes = tuple(dict.fromkeys(str(row["note"]) for row in comparisons if row["note"]))
+    notes = tuple(noted(row) for row in comparisons if row["note"])
     verdict = together([str(row["verdict"]) for row in decisive] or ["not shown"])
     sentences = tuple(map(said, decisive)) or ("There are no results that could decide this.",)
     return Verdict(number, CLAIMS[number], verdict, sentences, notes, _comparisons(number, comparisons))
@@ -84,10 +84,10 @@ def _verdict(number: int, comparisons: Sequence[Values]) -> Verdict:
 
 def said(row: Values) -> str:
     """Writes a decisive comparison as a sentence."""
-    text = f"{row['statement']}: {row['verdict']}. {row['arm']} against {row['against']}"
+    text = f"{row['statement'].removesuffix('.')}: {row['verdict']}"
     if absent(row["difference"]):
-        return f"{text} has no pair of results."
-    text += f", mean paired difference of Dice {signed(row['difference'])}"
+        return f"{text}."
+    text += f"; mean paired difference of Dice {signed(row['difference'])}"
     if not absent(row["low"]):
         text += f", for these sites in {interval(row['low'], row['high'])}"
     if not absent(row["low_sites"]):
@@ -95,9 +95,14 @@ def said(row: Values) -> str:
     return f"{text}; better at {row['sites_better']:.0f} of {row['sites']:.0f} sites."
 
 
+def noted(row: Values) -> str:
+    """Writes the note of a comparison so that it is known whose it is."""
+    return f"{row['arm']} against {row['against']}: {row['note']}" if row["arm"] else str(row["note"])
+
+
 def _comparisons(number: int, comparisons: Sequence[Values]) -> Table:
     columns = [
-        Column("Comparison", "", lambda row: str(row["arm"]), "arm", numeric=False),
+        Column("Comparison", "", lambda row: str(row["arm"]) or MISSING, "arm", numeric=False),
         Column("Against", "", lambda row: str(row["against"]), "against", numeric=False),
         Column(
             "Difference",
@@ -107,8 +112,8 @@ def _comparisons(number: int, comparisons: Sequence[Values]) -> Table:
         ),
         Column(
             "Interval, these sites",
-            "The sites are taken as they are. The level is 95 % for all comparisons of the claim together: "
-            "1 - 0.05 / m for each of m.",
+            "The sites are taken as they are. The level is 95 %; within claims 2 and 3 it is 1 - 0.05 / m for each "
+            "of m arms.",
             lambda row: interval(row["low"], row["high"]),
             "low",
         ),

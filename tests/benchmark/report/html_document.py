@@ -66,5 +66,5 @@ class Document(HTMLParser):
             if element.tag == "tr" and "tbody" in element.parents:
                 rows.append([])
             elif element.tag in ("th", "td") and "tbody" in element.parents:
-                rows[-1].append(element.text.strip())
+                rows[-1].append(element.text.strip().replace("\xa0", " "))
         return rows

@@ -16,6 +16,13 @@ from tests.benchmark.results import Study
 SMALL = {"fedavg": 0.0, "mixstyle": 0.02}
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the figures, which take most of the time."""
+    monkeypatch.setattr("fedlight.benchmark.report.report.draw", lambda findings: {})
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_lies_beside_its_results_unless_told_otherwise(tmp_path: Path) -> None:
     study = Study(effects=SMALL, sites=("a", "b"), seeds=(0,), cases=3).write(tmp_path)
     assert main(["report", str(study), "--title", "Two arms & one question"]) == 0
@@ -23,6 +30,7 @@ def test_a_report_lies_beside_its_results_unless_told_otherwise(tmp_path: Path) 
     assert "<h1>Two arms &amp; one question</h1>" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_other_checkpoint_and_reference_are_said(tmp_path: Path) -> None:
     study = Study(effects=SMALL, sites=("a", "b"), seeds=(0,), cases=3).write(tmp_path)
     assert (
@@ -77,6 +85,7 @@ def test_a_missing_extra_is_one_sentence(
     assert "pip install fedlight[report]" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pictures_of_patients_are_shown_with_a_warning_or_not_at_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,6 @@ def test_inside_a_page_colours_are_the_pages(name: str) -> None:
 
 
 def test_numbers_in_cells_keep_their_digits() -> None:
-    """Coordinates are rounded to two digits, texts are not; a missing cell is a dash."""
+    """Coordinates are rounded to two digits, texts are not; a missing cell says so."""
     texts = re.findall(r">([^<>]*)</text>", drawn("heat_map").svg)
-    assert {"0.713", "0.600", "0.800", "\u2013"} <= set(texts)
+    assert {"0.713", "0.600", "0.800", "n/a"} <= set(texts)
