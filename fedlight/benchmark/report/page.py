@@ -37,12 +37,12 @@ CONTENTS = {
 """Anchors of the sections and what the contents say."""
 
 WITHOUT_OVERLAYS = (
-    "Overlays are not here: they show patients. To get them, run the benchmark where the data are with --overlays, and "
-    "make the report there; the file then holds patients' images and must stay with their owner."
+    "Overlays are not here: they show patients. To get them, let the benchmark write overlays where the data "
+    "are, and make the report there; the file then holds patients' images and must stay with their owner."
 )
 WITHOUT_STYLES = (
-    "Neither is the sheet of styles nor the map of the sites' features: fedlight styles -c CONFIG draws both from the "
-    "data; with --output set to the folder styles beside the results, they are shown here."
+    "The sheet of styles and the map of the sites' features are not here: fedlight styles -c CONFIG draws both from "
+    "the data; with --output set to the folder styles beside the results, they are shown here."
 )
 
 
@@ -98,7 +98,8 @@ def md(findings: Findings, tables: Mapping[str, paper.Table], pictures: Mapping[
         title: Of the page.
     """
     context = _context(findings, {}, pictures, title)
-    return _environment().get_template("report.md").render(**{**context, "tables": tables}, pictures=pictures)
+    text = _environment().get_template("report.md").render(**{**context, "tables": tables}, pictures=pictures)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _environment() -> jinja2.Environment:

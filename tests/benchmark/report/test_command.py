@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_the_other_checkpoint_and_reference_are_said(tmp_path: Path) -> None:
 def test_equal_results_give_an_equal_page(study: Path, written: Written, tmp_path: Path) -> None:
     assert main(["report", str(study), "--output", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == written.text("report.html")
+
+
+@pytest.mark.slow
+def test_four_hundred_jobs_make_a_page_of_less_than_five_megabytes_in_half_a_minute(tmp_path: Path) -> None:
+    effects = {"fedavg": 0.0, **{f"method_{index:02d}": 0.002 * index for index in range(19)}}
+    study = Study(effects=effects, seeds=range(5), cases=10).write(tmp_path)
+    begun = time.process_time()
+    assert main(["report", str(study), "--output", str(tmp_path)]) == 0
+    assert time.process_time() - begun < 30
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
 
 
 @pytest.mark.parametrize(
