@@ -67,8 +67,8 @@ MEASURES = {
         "lower",
         ".1f",
         "HD95: the larger of the two directed 95th percentiles of surface distances, computed with MONAI "
-        "(other tools define it otherwise), over the cases in which the structure was found; the image's diagonal where "
-        "something was found in an empty mask.",
+        "(other tools define it otherwise), over the cases in which the structure was found; the image's diagonal "
+        "where something was found in an empty mask.",
     ),
     "assd": Measure(
         "ASSD",

@@ -34,7 +34,8 @@ class Table:
     def markdown(self) -> str:
         r"""Writes the table for a README.
 
-        >>> print(Table("Scores", ("Arm", "Dice ↑"), ((Cell("a|b"), Cell("0.712", best=True)),), "Dice: ...").markdown())
+        >>> row = (Cell("a|b"), Cell("0.712", best=True))
+        >>> print(Table("Scores", ("Arm", "Dice ↑"), (row,), "Dice: ...").markdown())
         **Scores**
         <BLANKLINE>
         | Arm | Dice ↑ |
