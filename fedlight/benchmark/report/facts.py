@@ -46,15 +46,15 @@ def done(scores: Scores) -> Done:
     return Done(planned, int(ended.get("ok", 0)), int(ended.get("failed", 0)), len(jobs) - len(plain))
 
 
-def sites(scores: Scores) -> pd.DataFrame:
+def sites(scores: Scores, reference: str) -> pd.DataFrame:
     """Returns a row a site: ``site``, ``scored`` (cases when held out), ``training`` (cases when it trains).
 
-    Sites that are never held out come last.
+    Sites that are never held out come last. Who trains is read from the reference's jobs, as pooled data are one site.
     """
     held_out = scores.cases[scores.cases["domain"] == "held-out"].groupby("site")["case"].nunique()
     training: dict[str, int] = {}
     for record in _records(scores):
-        training |= record.get("num_samples") or {}
+        training |= (record.get("num_samples") or {}) if record["arm"] == reference else {}
     every = [*scores.sites, *sorted(set(training) - set(scores.sites))]
     rows = [{"site": site, "scored": held_out.get(site), "training": training.get(site)} for site in every]
     return pd.DataFrame(rows, columns=["site", "scored", "training"])
@@ -142,4 +142,4 @@ def _job(record: Record) -> tuple[str, int]:
 def _unlike(own: Record, other: Record) -> Iterator[str]:
     for name in sorted({*own, *other}):
         if own.get(name) != other.get(name):
-            yield f"{name}: {own.get(name, 'not set')}"
+            yield f"{name.replace('.init_args', '')}: {own.get(name, 'not set')}"

@@ -18,7 +18,7 @@ def site_table(findings: Findings) -> Table:
         Column("Cases when held out", "", lambda row: _count(row["scored"]), "scored"),
         Column("Training cases when it trains", "", lambda row: _count(row["training"]), "training"),
     ]
-    return table("data", "Sites and their cases.", columns, rows(sites(findings.scores)))
+    return table("data", "Sites and their cases.", columns, rows(sites(findings.scores, findings.reference)))
 
 
 def cost_table(findings: Findings) -> Table:

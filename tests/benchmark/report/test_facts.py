@@ -19,8 +19,16 @@ def test_jobs_are_counted_without_the_annotator_and_nested_ones_apart(findings: 
 
 
 def test_sites_have_their_cases(findings: Findings) -> None:
-    frame = facts.sites(findings.scores)
+    frame = facts.sites(findings.scores, "fedavg")
     assert frame.values.tolist() == [["chase", 6, 6], ["drive", 6, 6], ["hrf", 6, 6]]
+
+
+def test_pooled_data_are_no_site(study: Path) -> None:
+    results = scores.load(study)
+    for record in results.records:
+        if record["arm"] == "pooled":
+            record["num_samples"] = {"pooled": 12}
+    assert "pooled" not in list(facts.sites(results, "fedavg")["site"])
 
 
 def test_the_reference_costs_once_the_reference(findings: Findings) -> None:
