@@ -78,10 +78,10 @@ class BigAug(ImageStyle):
 
     def validate(self) -> None:
         super().validate()
-        for name in ("sharpen", "blur", "noise", "gamma"):
+        for name, least in (("sharpen", 0.0), ("blur", 0.01), ("noise", 0.0), ("gamma", 0.01)):
             low, high = getattr(self, name)
-            if not 0 <= low <= high or (low == 0 and name in ("blur", "gamma")):
-                raise ValueError(f"{name} must be two rising numbers, got {low} and {high}. For one value, repeat it.")
+            if not least <= low <= high:
+                raise ValueError(f"{name} must rise from {least} or more, got {low} to {high}. Give one value twice.")
         for name in ("brightness", "perturbation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}. The paper uses 0.1.")

@@ -124,7 +124,11 @@ class Study:
         sources = [site for site in self.sites if site not in held_out]
         random = np.random.default_rng([seed, *map(ord, arm + "+".join(held_out))])
         job = self.noise * random.standard_normal()
-        models = {site: 0.01 * index for index, site in enumerate(sources)} if arm == "local" else {"global": 0.0}
+        models = (
+            {site: 0.01 * index for index, site in enumerate(sources)}
+            if arm == "local"
+            else {"human" if arm == "human" else "global": 0.0}
+        )
         for checkpoint, penalty in (("best", 0.0), ("last", -0.005)):
             for model, extra in models.items():
                 for site in held_out:
@@ -188,7 +192,7 @@ def scores_of(dice: Mapping[tuple[str, str, int], Any], **changes: Any) -> Score
 
 def _case_rows(job: tuple[str, str, int], given: Any) -> Iterator[tuple[Any, ...]]:
     nested = "+" in job[1]
-    named = given if isinstance(given, Mapping) else {"global": given}
+    named = given if isinstance(given, Mapping) else {"human" if job[0] == "human" else "global": given}
     for name, values in named.items():
         model, site = ("global", name) if nested else (name, job[1])
         for case, value in enumerate(values):

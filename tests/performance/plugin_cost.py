@@ -9,7 +9,7 @@ which a disturbance does not move and which counts steps in which a plugin does 
 
 Time is processor time of one thread. For client plugins it is that of the training steps; for aggregators that of a
 round of the quickstart, four sites and six steps, with everything in it: the server, what it has measured at the sites,
-and the client's half. Where there is no such half, a step is FedAvg's and counted as that.
+and the client's half. Where nothing of a method works inside a step, a step is FedAvg's and counted as that.
 
     python tests/performance/plugin_cost.py              all plugins, nine minutes; writes docs/methods/costs.csv
     python tests/performance/plugin_cost.py --only MMD   one, printed only
@@ -47,7 +47,7 @@ from fedlight.batch import Batch
 from fedlight.client import Client, LocalTraining
 from fedlight.data import SyntheticSites
 from fedlight.plugins import Aggregator, ClientPlugin
-from fedlight.plugins.catalogue import halves, methods
+from fedlight.plugins.catalogue import Method, halves, methods
 from fedlight.plugins.discovery import PluginInfo, discover, registered
 from fedlight.preparation import ConfigError, build, prototypes
 from fedlight.server import Server
@@ -64,6 +64,11 @@ OPTIMIZERS: Mapping[str, Any] = {
 """The quickstart's, and one for methods that need plain gradients; their FedAvg has it too."""
 SITES, STEPS = 4, 6
 """The quickstart's sites, and what each of them does in a round."""
+HOOKS = (
+    *("transform_batch", "restyle", "penalty", "descend", "wrap_optimizer"),
+    *(name for name in dir(Callback) if name.startswith(("on_train_", "on_before_", "on_after_"))),
+)
+"""What works inside a step."""
 
 
 # --- one side of a comparison ----------------------------------------------------------------------------------------
@@ -202,7 +207,7 @@ class Pair:
         self.rounds: list[tuple[Seconds, Seconds]] = []  # the plugin's and FedAvg's
         plugin: Any = info.cls()
         self.aggregates = isinstance(plugin, Aggregator)
-        self.trains = not self.aggregates or plugin.client_half() is not None
+        self.trains = works_in_steps(plugin.client_half() if self.aggregates else plugin)
         aggregator, plugins = (plugin, []) if self.aggregates else (FedAvg(), [plugin])
         try:
             self.arm, self.plain = Arm(data, aggregator, plugins, "Adam"), plain["Adam"]
@@ -242,6 +247,13 @@ class Pair:
             "steps": str(len(ratios)),
             "server_ms": f"{1000 * statistics.median(mine.server for mine, _ in self.rounds[1:]):.0f}",
         }
+
+
+def works_in_steps(plugin: ClientPlugin | None) -> bool:
+    """Says whether a plugin has a hook that is called in every step."""
+    return (
+        any(getattr(type(plugin), name, None) is not getattr(ClientPlugin, name) for name in HOOKS) if plugin else False
+    )
 
 
 def measure(names: Iterable[str], minutes: float, say: Callable[[str], object]) -> list[dict[str, str]]:
@@ -286,12 +298,17 @@ def costs() -> dict[str, float]:
 
 
 def write_cards() -> None:
-    """Puts the numbers of the file into the cards; where a file has several plugins, that of the dearest."""
+    """Puts the numbers of the file into the cards."""
     measured = costs()
     for method in methods():
-        if found := [measured[info.name] for info in method.plugins if info.name in measured]:
+        if any(info.name in measured for info in method.plugins):
             path = Path(inspect.getfile(method.plugins[0].cls))
-            path.write_text(with_number(path.read_text(), max(found)))
+            path.write_text(with_number(path.read_text(), said(method, measured)))
+
+
+def said(method: Method, measured: Mapping[str, float]) -> float:
+    """Returns what a card says: of several plugins the time of the dearest; what is below 1 is noise."""
+    return round(max(1.0, *(measured[info.name] for info in method.plugins)), 2)
 
 
 def with_number(text: str, ratio: float) -> str:
