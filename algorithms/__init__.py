@@ -10,6 +10,8 @@ from fedlight_algorithms.coral import CORAL
 from fedlight_algorithms.cross_efdmix import CrossEFDMix
 from fedlight_algorithms.cross_mixstyle import CrossMixStyle
 from fedlight_algorithms.ditto import Ditto
+from fedlight_algorithms.dsu import DSU
+from fedlight_algorithms.efdmix import EFDMix
 from fedlight_algorithms.elcfs import ELCFS
 from fedlight_algorithms.fedadg import Discriminator, FedADG
 from fedlight_algorithms.fedasam import FedASAM
@@ -39,6 +41,7 @@ from fedlight_algorithms.mixstyle import MixStyle
 from fedlight_algorithms.mmd import MMD
 from fedlight_algorithms.moon import MOON
 from fedlight_algorithms.norm_clipping import NormClipping
+from fedlight_algorithms.padain import PAdaIN
 from fedlight_algorithms.prototypes import Prototypes
 from fedlight_algorithms.qffl import QFFL
 from fedlight_algorithms.randconv import RandConv
@@ -46,11 +49,13 @@ from fedlight_algorithms.scaffold import Scaffold, ScaffoldControl
 from fedlight_algorithms.slaug import SLAug
 from fedlight_algorithms.style_exploration import StyleExploration
 from fedlight_algorithms.swa import EMA, SWA
+from fedlight_algorithms.trid import TriD
 from fedlight_algorithms.trimmed_mean import TrimmedMean
 
 __all__ = [
     "CCST",
     "CORAL",
+    "DSU",
     "ELCFS",
     "EMA",
     "GIN",
@@ -70,6 +75,7 @@ __all__ = [
     "Discriminator",
     "Ditto",
     "DynamicRegularizer",
+    "EFDMix",
     "FedADG",
     "FedASAM",
     "FedAdagrad",
@@ -99,11 +105,13 @@ __all__ = [
     "MomentAlignment",
     "MultiKrum",
     "NormClipping",
+    "PAdaIN",
     "Prototypes",
     "RandConv",
     "SLAug",
     "Scaffold",
     "ScaffoldControl",
     "StyleExploration",
+    "TriD",
     "TrimmedMean",
 ]

@@ -9,10 +9,13 @@ of a round, the server fuses them into those of all sites together, and the site
 m_B (d) and C_B (d x d) are mean and covariance over the valid places of a batch's features, m_k and C_k those of all
 that site k saw in a round, m and C the reference: of the round before, without gradient. r_t is the ramp.
 
-Shared, per stage: 4 (d + d^2) bytes up and as many down, 66 KB at the default network's bottleneck (d = 128); 4 * 2 d,
-1 KB, with shrinkage 1. Privacy: second moments of features over a site's images of a round, nothing of a single image
-unless there is one. Secure aggregation: yes, p_k (m_k, C_k + m_k m_k^T) are summed. Cost: about FedAvg's time.
-Settings that matter: weight, stages (deep ones), shrinkage where a batch has fewer places than channels.
+Shared: per stage, mean and covariance of a site's features over a round, 4 (d + d^2) bytes; the default network's
+bottleneck (d = 128) makes 66048 bytes up and 66048 down with four sites, 1 KB each with ``shrinkage`` 1. Privacy:
+second moments of features over a site's images of a round, nothing of a single image unless there is one. Secure
+aggregation: yes, p_k (m_k, C_k + m_k m_k^T) are summed. Cost: 0.98 times FedAvg's time at the bottleneck. Settings that
+matter: ``weight``, ``stages`` (deep ones), ``shrinkage`` where a batch has fewer places than channels.
+
+Released code: FedDG_Benchmark resets its penalty to 0 in every step, by a loop's else.
 
 Deviations: the paper compares a batch of one domain with one of another; here it is with the federation's moments,
 because no site may see another's features. The term of the means is DomainBed's (arXiv 2007.01434), scaled by d;
@@ -33,11 +36,11 @@ from fedlight.plugins import Alignment, Step
 from fedlight.plugins.alignment import full_precision, places, require_weight
 from fedlight.plugins.alignment import ramp as ramped
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.statistics import fuse_moments
-from fedlight.update import Broadcast, RoundContext
+from fedlight.plugins.moments import FusedMoments, fuse
+from fedlight.update import Broadcast
 
 
-class CORAL(Alignment):
+class CORAL(FusedMoments, Alignment):
     """Pulls feature means and covariances towards those of all sites.
 
     Args:
@@ -94,26 +97,6 @@ class CORAL(Alignment):
         means = {f"{stage}/mean": mean.cpu() for stage, (_, mean, _) in seen.items()}
         return means | {f"{stage}/spread": spread.cpu() for stage, (_, _, spread) in seen.items()}
 
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._weights = context.weights
-        self._sites: list[tuple[str, Statistics]] = []
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        self._sites.append((site, shared))
-
-    def finish(self) -> Statistics:
-        fused = dict(self._previous)
-        for stage in self.stages if self._sites else ():
-            weights = torch.tensor([float(self._weights[site]) for site, _ in self._sites])
-            means, spreads = (
-                torch.stack([shared[f"{stage}/{name}"] for _, shared in self._sites]) for name in ("mean", "spread")
-            )
-            fused[f"{stage}/mean"], fused[f"{stage}/spread"] = fuse(weights, means, spreads)
-        return fused
-
 
 def moments(rows: Tensor, weights: Tensor, diagonal: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Returns number (), mean (d,) and biased covariance (d, d) of weighted rows (n, d); or their variance (d,)."""
@@ -122,23 +105,6 @@ def moments(rows: Tensor, weights: Tensor, diagonal: bool = False) -> tuple[Tens
     centred = (rows - mean) * weights[:, None].sqrt()
     spread = centred.square().sum(0) if diagonal else centred.T @ centred
     return count, mean, spread / count
-
-
-def fuse(counts: Tensor, means: Tensor, spreads: Tensor) -> tuple[Tensor, Tensor]:
-    """Fuses moments of groups into those of their union, by the law of total (co)variance, in float64.
-
-    Args:
-        counts: (K,), the weight of each group.
-        means: (K, d).
-        spreads: (K, d, d), biased covariances; or (K, d), biased variances.
-    """
-    if spreads.ndim == 2:
-        return fuse_moments(counts, means, spreads)
-    share, wide = counts.double() / counts.double().sum(), means.double()
-    mean = share @ wide
-    away = wide - mean
-    covariance = (share[:, None, None] * (spreads.double() + away[:, :, None] * away[:, None, :])).sum(0)
-    return mean.to(means.dtype), covariance.to(spreads.dtype)
 
 
 def distance(

@@ -6,14 +6,16 @@ much as pays: with lam = 0 it is the site's alone, with large lam it is the glob
     w_{t+1}   as without Ditto
     v_k      <- v_k - eta ( grad F_k(v_k) + lam (v_k - w_t) )        one step beside every step of w    (equation 2)
 
-Shared: nothing more than FedAvg. The personal model (2 MB for 493 thousand parameters) never leaves the site. Privacy:
-as FedAvg. Secure aggregation: yes. Cost: two passes a step, 2 times FedAvg's time. Settings that matter: lam; the paper
-tunes it, around 0.1 to 2.
-
 A site's own cases are scored with its personal model, so global.ckpt is of the round whose personal models are best;
 ``evaluate: global`` scores and selects the global model. An institution that took no part always gets the global model.
-The personal model sees the batches of the step, without feature styles and penalties, with an optimizer as in the
-config (the round's learning rate, state reset every round); under fp16 its gradients are not scaled up: prefer bf16.
+
+Shared: nothing. The personal model (2 MB for 493 thousand parameters) never leaves the site. Privacy: as FedAvg. Secure
+aggregation: yes. Cost: a second pass and a second optimizer in every step, 2.13 times FedAvg's time. Settings that
+matter: ``lam``; the paper tunes it, around 0.1 to 2.
+
+Deviations: the paper lets v_k make steps of its own in a round; here it makes one beside every step of w, on the same
+batch, without feature styles and penalties, with an optimizer as in the config (the round's learning rate, state reset
+every round). Under fp16 its gradients are not scaled up: prefer bf16.
 """
 
 from __future__ import annotations

@@ -1,16 +1,27 @@
 """FedAvgM: averaging with momentum at the server (Hsu et al., arXiv 1909.06335, section 4.3).
 
+The mean update of a round is taken for a gradient, and the server goes along a running sum of these, so that what
+differs from round to round cancels.
+
     delta_t = sum_k p_k (w_{t+1}^k - w_t)
     v_{t+1} = momentum v_t + delta_t             v_0 = 0
     w_{t+1} = w_t + server_lr v_{t+1}
 
-The paper subtracts delta = w_t - w^k; this adds the opposite. The paper has no server_lr; it is the one of Reddi et
-al., arXiv 2003.00295, and 1 by default. The last line is computed as
+The last line is computed as
 
     w_{t+1} = mean + server_lr momentum v_t + (server_lr - 1) delta_t        mean = sum_k p_k w_{t+1}^k
 
-which is the same sum in another order: with momentum 0 and server_lr 1 nothing is added to FedAvg's mean, so the
-bits are FedAvg's. Running statistics (buffers) have no momentum.
+which is the same sum in another order: with momentum 0 and server_lr 1 nothing is added to FedAvg's mean, so the bits
+are FedAvg's.
+
+Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, only the mean is needed. Cost: 1.00 times FedAvg's time;
+the server keeps one more model. Settings that matter: ``momentum``: with 0.9 a steady direction is followed ten times
+as far, so sites may need a smaller learning rate.
+
+Released code: fluke throws the first round away; FedFA's comparison runs FedAvgM with a momentum of 0.01.
+
+Deviations: the paper subtracts delta = w_t - w^k; this adds the opposite. The paper has no server_lr; it is the one of
+Reddi et al., arXiv 2003.00295, and 1 by default. Running statistics (buffers) have no momentum.
 """
 
 from __future__ import annotations
@@ -21,12 +32,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedlight.plugins import Aggregator
-from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import RoundContext, Update
+from fedlight.plugins.averaging import AveragingAggregator
+from fedlight.state import State, zip_map
 
 
-class FedAvgM(Aggregator):
+class FedAvgM(AveragingAggregator):
     """Averages the sites' parameters and keeps a momentum of the server's steps.
 
     Args:
@@ -48,22 +58,13 @@ class FedAvgM(Aggregator):
         if not self.server_lr > 0:
             raise ValueError(f"server_lr must be positive, got {self.server_lr}. To take the mean's step, use 1.")
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        mean = self._mean.result()
-        delta = zip_map(torch.sub, mean, self._start)
+    def step(self, start: State, mean: State) -> State:
+        delta = zip_map(torch.sub, mean, start)
         velocity = self._velocity or zip_map(torch.zeros_like, delta)
         self._velocity = zip_map(lambda v, d: self.momentum * v + d, velocity, delta)
-        return zip_map(self._step, mean, velocity, delta)
+        return zip_map(self._next, mean, velocity, delta)
 
-    def _step(self, mean: Tensor, velocity: Tensor, delta: Tensor) -> Tensor:
+    def _next(self, mean: Tensor, velocity: Tensor, delta: Tensor) -> Tensor:
         return mean + self.server_lr * self.momentum * velocity + (self.server_lr - 1) * delta
 
     def state_dict(self) -> dict[str, Any]:

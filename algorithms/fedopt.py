@@ -1,25 +1,25 @@
 """FedAdagrad, FedAdam, FedYogi: an adaptive optimizer at the server (Reddi et al., arXiv 2003.00295, Algorithm 2).
 
+The mean update of a round is taken for a gradient, and the server makes one step of Adagrad, Adam or Yogi along it. A
+parameter that moves little from round to round then moves as far as one that moves much.
+
     delta_t = sum_k p_k (w_t^k - w_t)                          m_t = beta1 m_{t-1} + (1 - beta1) delta_t
     v_t = v_{t-1} + delta_t^2                                                                   FedAdagrad
     v_t = beta2 v_{t-1} + (1 - beta2) delta_t^2                                                 FedAdam
     v_t = v_{t-1} - (1 - beta2) delta_t^2 sign(v_{t-1} - delta_t^2)                             FedYogi
     w_{t+1} = w_t + server_lr m_t / (sqrt(v_t) + tau)                    m_0 = 0, v_0 = v_init
 
-The mean update of a round is taken for a gradient, and the server makes one step of Adagrad, Adam or Yogi along it. A
-parameter that moves little from round to round then moves as far as one that moves much.
+Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, only the mean is needed. Cost: 1.00 times FedAvg's time;
+the server keeps two more models. Settings that matter: ``server_lr`` decides, together with ``tau``; the paper searches
+both, 1e-3 to 10 and 1e-5 to 1e-1. About the step that sites make to a parameter in a round is a good start for
+server_lr. tau = server_lr -> infinity with v_init 0 and beta1 0 is FedAvg.
 
-Shares: nothing beside the model (plain-16: 1.97 MB down, 1.97 MB up a round). Privacy as FedAvg; only the mean is
-needed, so secure aggregation is possible. Time: FedAvg's; the server keeps two more models.
-Settings: server_lr decides, together with tau; the paper searches both, 1e-3 to 10 and 1e-5 to 1e-1. About the step
-that sites make to a parameter in a round is a good start for server_lr. tau = server_lr -> infinity with v_init 0 and
-beta1 0 is FedAvg.
+Released code: Flower 1.41's FedAdam corrects for bias, with t+1 in place of t, and starts with v_0 = 0.
 
 Deviations: v_init is tau^2 as in the paper's experiments (Algorithm 2 asks for at least that) unless it is given. The
 paper has no bias correction; ``bias_correction`` offers Adam's, server_lr sqrt(1 - beta2^t) / (1 - beta1^t) in round t.
 FedAdagrad's beta1 is 0 as in the paper's experiments. The last line is computed as mean + (step - delta_t), the same
-sum in another order, which has FedAvg's bits where the step is delta_t. Buffers are averaged. Flower 1.41's FedAdam
-corrects for bias with t+1 in place of t and starts with v_0 = 0.
+sum in another order, which has FedAvg's bits where the step is delta_t. Buffers are averaged.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedlight.plugins import Aggregator
-from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import RoundContext, Update
+from fedlight.plugins.averaging import AveragingAggregator
+from fedlight.state import State, zip_map
 
 
-class _ServerOptimizer(Aggregator):
+class _ServerOptimizer(AveragingAggregator):
     """What the three have in common: everything but the second moment."""
 
     linear = True
@@ -76,17 +75,8 @@ class _ServerOptimizer(Aggregator):
     def second_moment(self, v: Tensor, delta: Tensor) -> Tensor:
         """Returns v_t from v_{t-1} and the mean update."""
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        mean = self._mean.result()
-        delta = zip_map(torch.sub, mean, self._start)
+    def step(self, start: State, mean: State) -> State:
+        delta = zip_map(torch.sub, mean, start)
         v_init = self.tau**2 if self.v_init is None else self.v_init
         m = self._m or zip_map(torch.zeros_like, delta)
         v = self._v or zip_map(lambda d: torch.full_like(d, v_init), delta)

@@ -6,12 +6,13 @@ head is trained along with it and stays where it is.
     body  <- sum_k p_k body^k
     head^k <- what site k made of its own head^k
 
-Shared: FedAvg's parameters without the head (145 of the default network's 493 thousand with the segmentation head
-alone, 0.6 KB less; 199 thousand stay with ["decoder", "head"]). Privacy: the head never leaves the site. Secure
-aggregation: yes. Cost: FedAvg's time. Settings that matter: parts.
+An institution that took no part is scored with every site's head and with their weighted mean.
 
-Nothing deviates from the paper but that parts are named instead of counted from the end. An institution that took no
-part is scored with every site's head and with their weighted mean.
+Shared: nothing; of the model, the head stays (435 of the default network's 493 thousand parameters with three classes),
+1740 bytes less each way. With ["decoder", "head"] 199 thousand stay. Privacy: the head never leaves the site. Secure
+aggregation: yes. Cost: 1.05 times FedAvg's time. Settings that matter: ``parts``.
+
+Deviations: parts are named instead of counted from the end.
 """
 
 from __future__ import annotations

@@ -1,11 +1,18 @@
 """FedProx: a pull towards the model of the round (Li et al., arXiv 1812.06127, equation 2).
 
+Sites that train long on their own images drift apart. A penalty on the distance to the model of the round keeps them
+near it.
+
     min_w  h_k(w; w_t) = F_k(w) + mu/2 ||w - w_t||^2
 
-The norm runs over the trainable parameters that the site shares: private ones have no common w_t. It is a penalty
-through autograd, so the reported loss is the one that is optimised; its gradient is mu (w - w_t), and all tensors are
-laid end to end first, which makes it a handful of operations a step. The paper also lets sites work inexactly (its
-gamma_k); here that is the number of local steps, and every site does all of them.
+Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes. Cost: all tensors are laid end to end first, which makes
+it a handful of operations a step, 0.99 times FedAvg's time. Settings that matter: ``mu``; the paper tries 0.001 to 1.
+
+Released code: FedDG_Benchmark does not square the norm.
+
+Deviations: the norm runs over the trainable parameters that the site shares: private ones have no common w_t. It is a
+penalty through autograd, so the reported loss is the one that is optimised; its gradient is mu (w - w_t). The paper
+also lets sites work inexactly (its gamma_k); here that is the number of local steps, and every site does all of them.
 """
 
 from __future__ import annotations
@@ -13,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from fedlight.plugins import ClientPlugin, Step
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.state import flat
 from fedlight.update import Broadcast
 
 
@@ -40,19 +47,15 @@ class FedProx(ClientPlugin):
 
     def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
         self._params = [p for name, p in module.named_parameters() if name in broadcast.params]
-        self._start = _flat(self._params).detach()
+        self._start = flat(self._params).detach()
 
     def penalty(self, step: Step) -> Tensor | None:
         if not self.mu or not self._params:
             return None
-        params = _flat(self._params)
+        params = flat(self._params)
         self._start = self._start.to(params.device)  # by now the Trainer has moved the module
         return self.mu / 2 * (params - self._start).square().sum()
 
     def on_round_end(self, module: LightningModule) -> Statistics:
         del self._params, self._start
         return {}
-
-
-def _flat(params: list[torch.nn.Parameter]) -> Tensor:
-    return torch.cat([p.flatten() for p in params]) if params else torch.zeros(0)

@@ -6,13 +6,13 @@ end in flat minima lose less when they are averaged and when images look differe
     eps = rho g / ||g||        g = grad F_k(w), one norm over all tensors           (SAM, equation 2 with p = 2)
     w  <- step of the site's optimizer from w with the gradient grad F_k(w + eps)   (SAM, Algorithm 1)
 
-Shared: nothing more than FedAvg. Privacy: as FedAvg. Secure aggregation: yes. Cost: every step makes two passes
-forward and backward, about 2 times FedAvg's time, and keeps a copy of the parameters (2 MB for 493 thousand).
-Settings that matter: rho; the federated papers choose among 0.01 to 0.5. With an adaptive optimizer use less.
+Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes. Cost: every step makes two passes forward and backward,
+2.11 times FedAvg's time, and keeps a copy of the parameters (2 MB for 493 thousand). Settings that matter: ``rho``; the
+federated papers choose among 0.01 to 0.5. With an adaptive optimizer use less.
 
-F_k holds every penalty, on the same styles in both passes, but dropout draws anew; running statistics of BatchNorm see
-both passes. Clipping acts on the second gradient alone. Under fp16 the first gradient is not scaled up: prefer bf16.
-The authors also average the server's models over the last quarter of the rounds (SWA); that is the aggregator's part.
+Deviations: F_k holds every penalty, on the same styles in both passes, but dropout draws anew; running statistics of
+BatchNorm see both passes. Clipping acts on the second gradient alone. Under fp16 the first gradient is not scaled up:
+prefer bf16. The authors also average the server's models over the last quarter of the rounds: list SWA beside it.
 """
 
 from __future__ import annotations

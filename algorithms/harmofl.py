@@ -7,20 +7,21 @@ through one device (local drift). Gradients are taken at perturbed weights, so t
     A    = mean over sites of the mean amplitude of their images, from the first round, then frozen
     w   <- step of the site's optimizer from w with the gradient grad F_k(w + delta),    delta = alpha g / ||g||
 
-Shared: once, C (2b+1) (b+1) numbers up, and A down in every round; colour images of 64 pixels (b = 6): 1092 bytes.
-Privacy: a mean over at least ``min_images`` images and then over sites. Secure aggregation: possible, the server needs
-the sum only. Cost: the second pass makes it 2 times FedAvg's time; two Fourier transforms an image, also in prediction.
-Settings that matter: ``window``, ``alpha``. Not together with other plugins that take gradients elsewhere (FedSAM).
+Shared: once, C (2b+1) (b+1) numbers up, and A down in every round; colour images of 64 pixels (b = 6) make 1092 bytes
+up and 1092 down with four sites. Privacy: a mean over at least ``min_images`` images and then over sites. Secure
+aggregation: possible, the server needs the sum only. Cost: a second pass in every step and two Fourier transforms an
+image, also in prediction, 2.09 times FedAvg's time. Settings that matter: ``window``, ``alpha``. Not together with
+other plugins that take gradients elsewhere (FedSAM).
 
-Released code (``released``): amplitudes are exchanged at b = 0 only, which sets every channel's mean to the
-federation's; its momentum is an integer and so 0, and a site's amplitude is that of its first batch. Its weight
+Released code: amplitudes are exchanged at b = 0 only, which sets every channel's mean to the federation's:
+``released``. Its momentum is an integer and so 0, and a site's amplitude is that of its first batch. Its weight
 perturbation is SAM's step, as here.
 
-Deviations: the paper replaces the amplitude without naming a window; replacing all of it loses the contrast of
-edges, so a window is kept. Its running mean of batches is a mean over images here. Sites that join after the first
-round, and the unseen one, do not count in A. Every image needs the grid that was trained on, so patches are refused.
-What is not valid is filled with the valid mean for the transform and keeps its values; a frequency without amplitude
-has no phase and stays. The first round trains on plain images, as A is not known yet.
+Deviations: the paper replaces the amplitude without naming a window; replacing all of it loses the contrast of edges,
+so a window is kept. Its running mean of batches is a mean over images here. Sites that join after the first round, and
+the unseen one, do not count in A. Every image needs the grid that was trained on, so patches are refused. What is not
+valid is filled with the valid mean for the transform and keeps its values; a frequency without amplitude has no phase
+and stays. The first round trains on plain images, as A is not known yet.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 
 from fedlight.data_format import DataFormat
 from fedlight.plugins import Batch
-from fedlight.plugins.amplitude import half_width, low_frequencies, mix, spectrum_of
+from fedlight.plugins.amplitude import half_width, low_frequencies, mix, require_window, spectrum_of
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.mean_reference import MeanReference
 from fedlight.plugins.sharpness import SharpnessAware, sam_perturbation
@@ -75,8 +76,7 @@ class HarmoFL(MeanReference, SharpnessAware):
         super().validate()
         if not self.alpha >= 0:
             raise ValueError(f"alpha must not be negative, got {self.alpha}. The paper uses 0.05.")
-        if not 0 < self.window < 0.5:
-            raise ValueError(f"window must be in (0, 0.5), got {self.window}. The default is 0.1.")
+        require_window(self.window)
 
     def check(self, data: DataFormat) -> None:
         if not self.normalise:

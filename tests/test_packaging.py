@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 def test_a_wheel_contains_packages_algorithms_and_the_typing_marker(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("fedlight", "algorithms"):
+    for name in ("fedlight", "algorithms", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -33,7 +33,9 @@ def test_a_wheel_contains_packages_algorithms_and_the_typing_marker(tmp_path: Pa
     }
     assert sources <= names
     assert "fedlight/py.typed" in names
-    assert not any(name.startswith(("tests/", "algorithms/", "docs/")) for name in names)
+    assert {f"fedlight/benchmark/report/templates/report.{kind}" for kind in ("html", "md", "css", "js")} <= names
+    assert {f"fedlight_algorithms/configs/{path.name}" for path in (ROOT / "configs" / "algorithms").iterdir()} <= names
+    assert not any(name.startswith(("tests/", "algorithms/", "docs/", "configs/")) for name in names)
 
 
 def test_the_algorithms_are_found_through_the_door_that_everyone_uses() -> None:

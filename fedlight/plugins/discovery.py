@@ -8,10 +8,8 @@ plugins by calling ``discover()`` before they read anything that names one.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,14 +20,14 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from fedlight.messages import did_you_mean
+from fedlight.plugins.card import Card, parse
 from fedlight.plugins.plugin import Plugin
 
 GROUP = "fedlight.plugins"
 VARIABLE = "FEDLIGHT_PLUGINS"
 BUNDLED = "fedlight_algorithms"
 LOOSE = "fedlight_loaded"
-
-_ARXIV = re.compile(r"(?<![\d.])\d{4}\.\d{4,5}(?!\d)")
 
 _origins: dict[str, str] = {"fedlight": "fedlight"}
 """Module that came through the door -> whose it is."""
@@ -45,7 +43,7 @@ class PluginInfo:
         summary: First line of its docstring.
         papers: arXiv ids in its module's docstring, in order of appearance.
         origin: "fedlight", the name of another installed package, or the path of a loose file.
-        card: The docstrings of its module and of the class: formula, deviations, arguments.
+        card: Its module's docstring: idea, formula, cost, deviations.
         cls: The class.
     """
 
@@ -54,7 +52,7 @@ class PluginInfo:
     summary: str
     papers: tuple[str, ...]
     origin: str
-    card: str
+    card: Card
     cls: type[Plugin]
 
 
@@ -112,10 +110,8 @@ def find(name: str, kind: type[Plugin] = Plugin) -> PluginInfo:
     known = {info.name: info for info in registered() if issubclass(info.cls, kind)}
     if name in known:
         return known[name]
-    lower = {each.lower(): each for each in known}
-    nearest = difflib.get_close_matches(name.lower(), lower, n=1)
-    hint = f" Did you mean {lower[nearest[0]]}?" if nearest else ""
-    raise ValueError(f"{kind.kind} must be one of {', '.join(known)}, got {name}.{hint}")
+    sentence = f"{kind.kind} must be one of {', '.join(known)}, got {name}. {did_you_mean(name, known)}"
+    raise ValueError(sentence.rstrip())
 
 
 # --- the three ways in ---------------------------------------------------------------------------------------------
@@ -216,13 +212,13 @@ def _origin(cls: type[Plugin]) -> str | None:
 
 def _describe(cls: type[Plugin], origin: str) -> PluginInfo:
     method = inspect.getdoc(sys.modules[cls.__module__]) or ""
-    arguments = inspect.cleandoc(cls.__doc__ or "")
+    card = parse(method)
     return PluginInfo(
         kind=cls.kind,
         name=cls.__name__,
-        summary=(arguments or method).partition("\n")[0],
-        papers=tuple(dict.fromkeys(_ARXIV.findall(method))),
+        summary=inspect.cleandoc(cls.__doc__ or method).partition("\n")[0],
+        papers=card.papers,
         origin=origin,
-        card="\n\n".join(part for part in (method, arguments) if part),
+        card=card,
         cls=cls,
     )

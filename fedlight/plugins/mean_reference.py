@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 
@@ -13,8 +13,11 @@ from torch import Tensor
 from fedlight.batch import Batch
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.harmonisation import Harmonisation
+from fedlight.plugins.style import require_min_images
 from fedlight.state import RunningMean
 from fedlight.update import Broadcast, RoundContext
+
+log = logging.getLogger("fedlight")
 
 
 class MeanReference(Harmonisation):
@@ -35,8 +38,7 @@ class MeanReference(Harmonisation):
         return True
 
     def validate(self) -> None:
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_min_images(self.min_images)
 
     # --- at the site -------------------------------------------------------------------------------------------
 
@@ -75,6 +77,6 @@ class MeanReference(Harmonisation):
             return self._previous
         if not self._mean.total:
             name = type(self).__name__
-            warnings.warn(f"{name} is idle: no site saw {self.min_images} images (min_images)", stacklevel=2)
+            log.warning("%s is idle: no site saw %d different images (min_images)", name, self.min_images)
             return {}
         return self._mean.result()

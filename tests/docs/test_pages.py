@@ -11,10 +11,12 @@ from collections.abc import Iterator
 import pytest
 from lightning.pytorch import Trainer
 
+from fedlight import method_pages
 from fedlight.data import FolderSites, SyntheticSites
 from fedlight.data.findings import KINDS
 from fedlight.federation import Federation
-from fedlight.plugins.discovery import registered
+from fedlight.plugins.catalogue import halves, methods
+from fedlight.plugins.discovery import discover, registered
 from fedlight.tasks import SegmentationTask
 from fedlight.tracking import WandbTracker
 from tests.docs.pages import PAGES, ROOT, inline, table
@@ -22,26 +24,55 @@ from tests.docs.pages import PAGES, ROOT, inline, table
 README = PAGES["README.md"].read_text()
 DATA = PAGES["data.md"].read_text()
 ARCHITECTURE = PAGES["architecture.md"].read_text()
-HALVES = {"AllPrivate", "DynamicRegularizer", "MomentAlignment", "ScaffoldControl"}
-"""Come with their aggregators and are not listed on their own."""
-
+discover()
 BUNDLED = {info.name: info for info in registered() if info.origin == "fedlight"}
 
 
 # --- methods ---------------------------------------------------------------------------------------------------------
 
 
+def listed() -> dict[str, tuple[str, list[str]]]:
+    """Returns the rows of the README's table by plugin: the page behind the name, then the other cells."""
+    rows = {}
+    for cell, *others in table(README, "Name"):
+        name, page = re.fullmatch(r"\[`(\w+)`\]\((\S+)\)", cell).groups()  # type: ignore[union-attr]
+        rows[name] = page, others
+    return rows
+
+
 def test_the_readme_lists_every_method() -> None:
-    assert {row[0].strip("`") for row in table(README, "Name")} == BUNDLED.keys() - HALVES
+    assert listed().keys() == BUNDLED.keys() - halves().keys()
 
 
 def test_a_listed_method_has_the_config_and_the_papers_of_its_row() -> None:
-    for name, config, papers, *_ in table(README, "Name"):
+    for name, (_, (config, papers, *_rest)) in listed().items():
         path = ROOT / "configs" / "algorithms" / config.strip("`")
-        assert name.strip("`") in path.read_text()
+        assert name in path.read_text()
         shown = re.findall(r"\d{4}\.\d{5}", papers)
-        assert set(shown) <= set(BUNDLED[name.strip("`")].papers)
-        assert bool(shown) == bool(BUNDLED[name.strip("`")].papers)
+        assert set(shown) <= set(BUNDLED[name].papers)
+        assert bool(shown) == bool(BUNDLED[name].papers)
+
+
+def test_a_listed_method_leads_to_its_page() -> None:
+    pages = {info.name: f"docs/methods/{method.name}.md" for method in methods() for info in method.plugins}
+    assert {name: page for name, (page, _) in listed().items()} == {name: pages[name] for name in listed()}
+
+
+def test_what_the_readme_says_is_shared_agrees_with_the_card() -> None:
+    """It is nothing, or less than all of the model, where the card states 0 bytes; metrics are not counted in bytes."""
+    for name, (_, (*_rest, sent)) in listed().items():
+        card = BUNDLED[name].card
+        silent = sent.startswith(("nothing", "less", "no model")) or "metrics" in card.said("Shared")
+        assert silent == (card.shared_bytes == (0, 0)), name
+
+
+def test_the_pages_of_methods_are_those_that_the_command_writes() -> None:
+    """After a change of a card: ``fedlight plugins --write docs/methods``."""
+    committed = {path.name: path.read_text() for path in (ROOT / "docs" / "methods").glob("*.md")}
+    made = method_pages.pages()
+    assert committed.keys() == made.keys()
+    for name, text in made.items():
+        assert committed[name] == text, f"{name} is not up to date: fedlight plugins --write docs/methods"
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -141,8 +172,11 @@ def test_the_layers_are_those_that_are_enforced() -> None:
     assert " ".join(shown.split()) == " > ".join(layers.splitlines())
 
 
+METHODS = {f"methods/{path.name}": path for path in sorted((ROOT / "docs" / "methods").glob("*.md"))}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    for name, path in PAGES.items():
+    for name, path in {**PAGES, **METHODS}.items():
         for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
             file, _, anchor = target.partition("#")
             if "://" in target:

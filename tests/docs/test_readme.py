@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 from fedlight.__main__ import main
+from tests.benchmark.results import Study
 from tests.contracts.harness import own_registry
 from tests.docs.pages import PAGES, ROOT, SHELL, blocks, commands, documented, table
 
@@ -34,6 +35,9 @@ SMALL_DATA = {
     "my_data.yaml": shlex.split("--data.image_size 16"),
 }
 """What makes a documented training tiny, by the first config that it names."""
+
+FEW_JOBS = shlex.split("--references fedavg --algorithms mixstyle --held_out site5 --seeds 1")
+"""What makes a documented benchmark two jobs."""
 
 TRAINING_AND_SCORES = ("fit", "validate", "test", "predict")
 
@@ -81,10 +85,14 @@ class Reader:
 
     def _fedlight(self, arguments: Sequence[str]) -> None:
         small = list(arguments)
+        if arguments[0] == "benchmark":
+            small += [*SMALL[:-2], *SMALL_DATA["configs/quickstart.yaml"], *FEW_JOBS]
         if arguments[0] == "fit":
             config = arguments[list(arguments).index("-c") + 1]
             assert config in SMALL_DATA, f"no test knows how to make {config} small"
             small += SMALL + SMALL_DATA[config]
+        if arguments[0] == "report" and not Path(arguments[1]).exists():
+            Study(effects={"fedavg": 0.0, "mixstyle": 0.02}, seeds=(0,), cases=3).write(self.folder / arguments[1])
         if "--federation.trackers+=WandbTracker" in arguments:  # W&B stays in its process
             assert call([sys.executable, "-m", "fedlight", *small], self.folder).returncode == 0
             assert list(self.folder.glob("runs/*/wandb/offline-run-*"))

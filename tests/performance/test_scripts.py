@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.performance import orchestration, startup
+from fedlight.client import Client
+from tests.performance import orchestration, plugin_cost, startup
 
 TINY = ["--encoder", "plain-8", "--sites", "2", "--steps", "2", "--rounds", "2", "--image_size", "16"]
 
@@ -29,3 +30,34 @@ def test_startup_sees_the_first_batch(capsys: pytest.CaptureFixture[str]) -> Non
     startup.main(["--repetitions", "1", "--data.image_size", "16", "--data.cases", "8"])
     printed = capsys.readouterr().out
     assert re.search(r"ratio \d+\.\d+\nbeyond the imports -?\d+\.\d+ s", printed)
+
+
+@pytest.mark.slow  # trains a few steps of the quickstart's network
+def test_plugin_cost_takes_steps_in_turn_and_prints_ratios(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three rounds of one step, the first of which does not count; SCAFFOLD needs SGD, and so does its FedAvg."""
+    monkeypatch.setattr(plugin_cost, "STEPS", 1)
+    plugin_cost.main(["--only", "MixStyle", "Scaffold", "Krum", "--minutes", "0"])
+    header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert header == ["name", "per", "ratio", "first_quartile", "third_quartile", "steps", "server_ms"]
+    assert {row[0]: (row[1], row[5]) for row in rows} == {
+        "MixStyle": ("step", "2"),
+        "Scaffold": ("round", "2"),
+        "Krum": ("round", "2"),
+    }
+    assert all(0.3 < float(row[2]) < 3 for row in rows)
+
+
+def test_plugin_cost_notices_a_client_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin_cost, "STEPS", 1)
+    monkeypatch.setattr(Client, "fit", lambda client, broadcast: 1 / 0)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        plugin_cost.main(["--only", "MixStyle", "--minutes", "0"])
+
+
+def test_a_measured_number_replaces_the_one_in_a_card() -> None:
+    card = "Cost: two passes, 1.00 times\nFedAvg's time; three would be 2 times."
+    assert (
+        plugin_cost.with_number(card, 1.078) == "Cost: two passes, 1.08 times\nFedAvg's time; three would be 2 times."
+    )

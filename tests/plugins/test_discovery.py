@@ -71,8 +71,7 @@ def test_bundled_algorithms_are_found_with_what_they_are() -> None:
     info = named()["FedProx"]
     assert (info.kind, info.origin, info.papers) == ("client plugin", "fedlight", ("1812.06127",))
     assert info.summary == "Pulls a site's parameters towards the model that it was sent."
-    assert "mu/2 ||w - w_t||^2" in info.card
-    assert "0 gives FedAvg" in info.card
+    assert "mu/2 ||w - w_t||^2" in info.card.formula
 
 
 def test_abstract_classes_and_those_of_tests_are_not_listed() -> None:
@@ -212,7 +211,7 @@ def test_a_file_that_failed_can_be_mended_and_loaded(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"must be one of .*FedProx.*, got fedprx\. Did you mean FedProx\?"):
+    with pytest.raises(ValueError, match=r"must be one of .*FedProx.*, got fedprx\. Did you mean FedProx"):
         find("fedprx")
     with pytest.raises(
         ValueError, match=r"aggregator must be one of .*FedAvg, FedAvgAlign, FedAvgM, .*Local, .*got MixStyle\."
