@@ -21,6 +21,7 @@ from fedlight.executors import ClientFactory, Executor
 from fedlight.preparation import (
     ConfigError,
     build,
+    check_buffers,
     check_same_config,
     check_scored_config,
     differences,
@@ -113,6 +114,7 @@ class Run:
         aggregator, plugins = prototypes(federation.aggregator, federation.plugins)
         build(module, data, [aggregator, *plugins], federation.seed)
         server = Server(aggregator, plugins, state.parameters_of(module), state.buffers_of(module))
+        check_buffers(federation.local.buffers, server.buffers, server.private)
         watching = [ConsoleTracker()] if federation.console else []
         return cls(
             folder=folder,

@@ -108,10 +108,3 @@ def test_what_is_offered(federate: Federate, seen: dict[str, Any], changes: dict
     assert [name for name in seen if name != "members"] == models
     for member, site in zip(seen["members"], own if "ensemble" in models else (), strict=True):
         assert all(torch.equal(member[name], value) for name, value in site.items()), "members are the sites' models"
-
-
-def test_networks_without_statistics_have_one_model_whatever_the_policy(
-    federate: Federate, seen: dict[str, Any]
-) -> None:
-    trained(federate(rounds=1, buffers="local", select="last"))
-    assert set(seen) == {"global", "members"}
