@@ -132,6 +132,13 @@ def test_the_fermat_point_of_a_triangle() -> None:
     assert combined(GeometricMedian(), triangle) == pytest.approx([0.0, 3**-0.5], abs=1e-6)
 
 
+def test_a_mean_that_lies_on_a_site_is_no_trap() -> None:
+    """Ten sites at -1, one at 10 and one at their mean, 0, where the search begins: the ten have most of the weight."""
+    points = [[0.0, 0.0], [10.0, 0.0], *[[-1.0, 0.0]] * 10]
+    plugin, states = GeometricMedian(), [{"w": torch.tensor(point)} for point in points]
+    assert plugin.combine(states, [1.0] * 12)["w"].tolist() == pytest.approx([-1.0, 0.0], abs=1e-5)
+
+
 def test_more_than_half_of_the_weight_decides() -> None:
     """Weights 3, 1, 1: the pulls of the other two cannot move it away."""
     assert combined(GeometricMedian(), [[1.0, 2.0], [9.0, 0.0], [0.0, 50.0]], [3, 1, 1]) == pytest.approx([1.0, 2.0])
