@@ -16,7 +16,7 @@ Train one segmentation model at many institutions without sharing images, and sc
   test       score a run on test cases and at the held-out institution:   fedlight test --run runs/quickstart
   predict    segment images with a run:      fedlight predict --run runs/quickstart --input DIR --output DIR
   styles     draw what every style plugin makes of the sites' images:   fedlight styles -c CONFIG [--run RUN]
-  plugins    list aggregators, client plugins, styles and alignments:   fedlight plugins [NAME]
+  plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
 
 Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
