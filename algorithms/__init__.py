@@ -2,12 +2,16 @@
 
 from fedlight_algorithms.adain import AdaIN
 from fedlight_algorithms.amplitude_mix import AmplitudeMix
+from fedlight_algorithms.bezier_remap import BezierRemap
+from fedlight_algorithms.bigaug import BigAug
 from fedlight_algorithms.ccst import CCST
 from fedlight_algorithms.coordinate_median import CoordinateMedian
 from fedlight_algorithms.coral import CORAL
 from fedlight_algorithms.cross_efdmix import CrossEFDMix
 from fedlight_algorithms.cross_mixstyle import CrossMixStyle
 from fedlight_algorithms.ditto import Ditto
+from fedlight_algorithms.dsu import DSU
+from fedlight_algorithms.efdmix import EFDMix
 from fedlight_algorithms.elcfs import ELCFS
 from fedlight_algorithms.fedadg import Discriminator, FedADG
 from fedlight_algorithms.fedasam import FedASAM
@@ -28,25 +32,34 @@ from fedlight_algorithms.fedrep import FedRep
 from fedlight_algorithms.fedsam import FedSAM
 from fedlight_algorithms.fedsr import FedSR
 from fedlight_algorithms.geometric_median import GeometricMedian
+from fedlight_algorithms.gin import GIN, IPA
 from fedlight_algorithms.harmofl import HarmoFL
+from fedlight_algorithms.histogram_matching import HistogramMatching
 from fedlight_algorithms.krum import Krum, MultiKrum
 from fedlight_algorithms.local import AllPrivate, Local
 from fedlight_algorithms.mixstyle import MixStyle
 from fedlight_algorithms.mmd import MMD
 from fedlight_algorithms.moon import MOON
 from fedlight_algorithms.norm_clipping import NormClipping
+from fedlight_algorithms.padain import PAdaIN
 from fedlight_algorithms.prototypes import Prototypes
 from fedlight_algorithms.qffl import QFFL
+from fedlight_algorithms.randconv import RandConv
 from fedlight_algorithms.scaffold import Scaffold, ScaffoldControl
+from fedlight_algorithms.slaug import SLAug
 from fedlight_algorithms.style_exploration import StyleExploration
 from fedlight_algorithms.swa import EMA, SWA
+from fedlight_algorithms.trid import TriD
 from fedlight_algorithms.trimmed_mean import TrimmedMean
 
 __all__ = [
     "CCST",
     "CORAL",
+    "DSU",
     "ELCFS",
     "EMA",
+    "GIN",
+    "IPA",
     "MMD",
     "MOON",
     "QFFL",
@@ -54,12 +67,15 @@ __all__ = [
     "AdaIN",
     "AllPrivate",
     "AmplitudeMix",
+    "BezierRemap",
+    "BigAug",
     "CoordinateMedian",
     "CrossEFDMix",
     "CrossMixStyle",
     "Discriminator",
     "Ditto",
     "DynamicRegularizer",
+    "EFDMix",
     "FedADG",
     "FedASAM",
     "FedAdagrad",
@@ -82,15 +98,20 @@ __all__ = [
     "FedYogi",
     "GeometricMedian",
     "HarmoFL",
+    "HistogramMatching",
     "Krum",
     "Local",
     "MixStyle",
     "MomentAlignment",
     "MultiKrum",
     "NormClipping",
+    "PAdaIN",
     "Prototypes",
+    "RandConv",
+    "SLAug",
     "Scaffold",
     "ScaffoldControl",
     "StyleExploration",
+    "TriD",
     "TrimmedMean",
 ]

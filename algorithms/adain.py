@@ -26,8 +26,7 @@ values. The first round, having no bank, is FedAvg's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -45,8 +44,6 @@ class AdaIN(MomentBank):
         min_images: A site that saw fewer different images in a round shares nothing.
     """
 
-    null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
-
     def __init__(
         self, p: float = 0.5, stages: Sequence[str] = ("encoder1",), spread: float = 1.0, min_images: int = 5
     ) -> None:
@@ -55,10 +52,5 @@ class AdaIN(MomentBank):
         self.spread = spread
         self.min_images = min_images
 
-    def validate(self) -> None:
-        super().validate()
-        if self.spread < 0:
-            raise ValueError(f"spread must not be negative, got {self.spread}. 0 takes every site's mean style.")
-
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
-        return self.put_on_style(x, own, self.drawn(others, self.spread))
+        return self.put_on_style(x, own, self.drawn(others))

@@ -26,8 +26,8 @@ standardised one by one have no style to exchange.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -45,8 +45,6 @@ class CCST(MomentBank):
         stages: Where; "input" is the image itself.
         min_images: A site that saw fewer different images in a round shares nothing.
     """
-
-    null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
 
     def __init__(
         self,

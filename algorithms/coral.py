@@ -36,11 +36,11 @@ from fedlight.plugins import Alignment, Step
 from fedlight.plugins.alignment import full_precision, places, require_weight
 from fedlight.plugins.alignment import ramp as ramped
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.statistics import fuse_moments
-from fedlight.update import Broadcast, RoundContext
+from fedlight.plugins.moments import FusedMoments, fuse
+from fedlight.update import Broadcast
 
 
-class CORAL(Alignment):
+class CORAL(FusedMoments, Alignment):
     """Pulls feature means and covariances towards those of all sites.
 
     Args:
@@ -97,26 +97,6 @@ class CORAL(Alignment):
         means = {f"{stage}/mean": mean.cpu() for stage, (_, mean, _) in seen.items()}
         return means | {f"{stage}/spread": spread.cpu() for stage, (_, _, spread) in seen.items()}
 
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._weights = context.weights
-        self._sites: list[tuple[str, Statistics]] = []
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        self._sites.append((site, shared))
-
-    def finish(self) -> Statistics:
-        fused = dict(self._previous)
-        for stage in self.stages if self._sites else ():
-            weights = torch.tensor([float(self._weights[site]) for site, _ in self._sites])
-            means, spreads = (
-                torch.stack([shared[f"{stage}/{name}"] for _, shared in self._sites]) for name in ("mean", "spread")
-            )
-            fused[f"{stage}/mean"], fused[f"{stage}/spread"] = fuse(weights, means, spreads)
-        return fused
-
 
 def moments(rows: Tensor, weights: Tensor, diagonal: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Returns number (), mean (d,) and biased covariance (d, d) of weighted rows (n, d); or their variance (d,)."""
@@ -125,23 +105,6 @@ def moments(rows: Tensor, weights: Tensor, diagonal: bool = False) -> tuple[Tens
     centred = (rows - mean) * weights[:, None].sqrt()
     spread = centred.square().sum(0) if diagonal else centred.T @ centred
     return count, mean, spread / count
-
-
-def fuse(counts: Tensor, means: Tensor, spreads: Tensor) -> tuple[Tensor, Tensor]:
-    """Fuses moments of groups into those of their union, by the law of total (co)variance, in float64.
-
-    Args:
-        counts: (K,), the weight of each group.
-        means: (K, d).
-        spreads: (K, d, d), biased covariances; or (K, d), biased variances.
-    """
-    if spreads.ndim == 2:
-        return fuse_moments(counts, means, spreads)
-    share, wide = counts.double() / counts.double().sum(), means.double()
-    mean = share @ wide
-    away = wide - mean
-    covariance = (share[:, None, None] * (spreads.double() + away[:, :, None] * away[:, None, :])).sum(0)
-    return mean.to(means.dtype), covariance.to(spreads.dtype)
 
 
 def distance(

@@ -27,19 +27,14 @@ FedAvg's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import ceil
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from fedlight.plugins.style import draw_beta
+from fedlight.plugins.ranks import quantiles_of, read
+from fedlight.plugins.style import draw_beta, require_alpha
 from fedlight.plugins.style_bank import StyleBank
-from fedlight.statistics import valid_at
-
-SORTED = 512
-"""Places of a channel, at most or a few more, that are sorted for its quantiles."""
 
 TABLE = 256
 """Even steps from a channel's least to its greatest value; values are looked up at the nearest."""
@@ -55,8 +50,6 @@ class CrossEFDMix(StyleBank):
         quantiles: Levels at which distributions are shared, the least and the greatest value included.
         min_images: A site that saw fewer different images in a round shares nothing.
     """
-
-    null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
 
     def __init__(
         self,
@@ -74,8 +67,7 @@ class CrossEFDMix(StyleBank):
 
     def validate(self) -> None:
         super().validate()
-        if not self.alpha > 0:
-            raise ValueError(f"alpha must be positive, got {self.alpha}. To switch mixing off, use p=0.")
+        require_alpha(self.alpha)
         if self.quantiles < 2:
             raise ValueError(f"quantiles must be at least 2, got {self.quantiles}. The default is 33.")
 
@@ -89,28 +81,6 @@ class CrossEFDMix(StyleBank):
         share = draw_beta(self.alpha, len(x), self.generator).flatten().to(x.device)
         moved = displacement(x.detach().float().flatten(2), own, others, share)
         return (x + moved.reshape(x.shape)).to(x.dtype)
-
-
-def quantiles_of(x: Tensor, valid: Tensor, count: int) -> Tensor:
-    """Returns quantiles at even levels from 0 to 1 of every instance and channel over valid places.
-
-    Args:
-        x: (N, C, h, w).
-        valid: (N, H, W), bool.
-        count: K.
-
-    Returns:
-        (N, C, K), float32, rising.
-    """
-    inside = valid_at(valid, (x.shape[-2], x.shape[-1])).bool()
-    step = ceil((x.shape[-2] * x.shape[-1] / SORTED) ** 0.5)
-    if bool(inside[..., ::step, ::step].flatten(1).any(1).all()):  # else a small field of view would be missed
-        x, inside = x[..., ::step, ::step], inside[..., ::step, ::step]
-    values = x.float().masked_fill(~inside, torch.inf).flatten(2).sort(-1).values  # (N, C, n)
-    last = inside.flatten(2).sum(-1, keepdim=True) - 1  # (N, 1, 1)
-    place = last * torch.linspace(0, 1, count, device=x.device)  # (N, 1, K)
-    low, high = (values.gather(-1, at.long().expand(-1, x.shape[1], -1)) for at in (place.floor(), place.ceil()))
-    return torch.lerp(low, high, place - place.floor())
 
 
 def displacement(values: Tensor, own: Tensor, others: Tensor, share: Tensor) -> Tensor:
@@ -148,16 +118,10 @@ def transport(values: Tensor, own: Tensor, others: Tensor) -> Tensor:
     """
     own, others, values = own.contiguous(), others.contiguous(), values.contiguous()
     first, behind = torch.searchsorted(own, own), torch.searchsorted(own, own, right=True)  # the run of equal quantiles
-    middle = torch.lerp(*_at(others, (first + behind - 1) / 2))  # (N, C, K), for values that equal a quantile
+    middle = read(others, (first + behind - 1) / 2)  # (N, C, K), for values that equal a quantile
     above = torch.searchsorted(own, values).clamp_max(own.shape[-1] - 1)  # (N, C, n), the first quantile >= a value
     below = (above - 1).clamp_min(0)
     low, high = own.gather(-1, below), own.gather(-1, above)
     way = ((values - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
     between = torch.lerp(others.gather(-1, below), others.gather(-1, above), way)
     return torch.where(values == high, middle.gather(-1, above), between)
-
-
-def _at(others: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the neighbours of a fractional place and the way between them, for ``torch.lerp``."""
-    low, high = others.gather(-1, place.floor().long()), others.gather(-1, place.ceil().long())
-    return low, high, place - place.floor()

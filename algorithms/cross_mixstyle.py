@@ -23,12 +23,11 @@ first round is FedAvg's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 from torch import Tensor
 
-from fedlight.plugins.style import draw_beta
+from fedlight.plugins.style import draw_beta, mixed, require_alpha
 from fedlight.plugins.style_bank import MomentBank
 
 
@@ -42,8 +41,6 @@ class CrossMixStyle(MomentBank):
         spread: How far partners are drawn around a site's mean style; 0 takes the mean style itself.
         min_images: A site that saw fewer different images in a round shares nothing.
     """
-
-    null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
 
     def __init__(
         self,
@@ -61,27 +58,9 @@ class CrossMixStyle(MomentBank):
 
     def validate(self) -> None:
         super().validate()
-        if not self.alpha > 0:
-            raise ValueError(f"alpha must be positive, got {self.alpha}. To switch mixing off, use p=0.")
-        if self.spread < 0:
-            raise ValueError(f"spread must not be negative, got {self.spread}. 0 takes every site's mean style.")
+        require_alpha(self.alpha)
 
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
-        partner = self.drawn(others, self.spread)
+        partner = self.drawn(others)
         share = draw_beta(self.alpha, len(x), self.generator).flatten().to(x.device)
-        return self.put_on_style(x, own, mix(own, partner, share))
-
-
-def mix(own: Tensor, partner: Tensor, share: Tensor) -> Tensor:
-    """Mixes two styles: lambda of the first, 1 - lambda of the second.
-
-    Args:
-        own: (N, 2, C), mu and sigma.
-        partner: (N, 2, C).
-        share: (N,), lambda in [0, 1].
-
-    Returns:
-        (N, 2, C).
-    """
-    share = share[:, None, None]
-    return share * own + (1 - share) * partner
+        return self.put_on_style(x, own, mixed(own, partner, share))

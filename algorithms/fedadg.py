@@ -1,4 +1,4 @@
-"""FedADG: features of every class look like those of one learned reference (Zhang et al., arXiv 2111.07140).
+"""FedADG: features of every class look like those of one learned reference (Zhang et al., arXiv 2111.10487).
 
 A generator makes features of each class out of noise: the reference distribution. At every site a discriminator tells
 them from the site's own features; the network learns to be taken for the reference and the generator to be taken for
@@ -39,14 +39,14 @@ from torch import Tensor, nn
 from fedlight.plugins import Alignment, Batch, Step
 from fedlight.plugins.alignment import full_precision, require_weight
 from fedlight.plugins.alignment import ramp as ramped
+from fedlight.plugins.averaging import AveragingPlugin
 from fedlight.plugins.class_features import class_weights, embeddings, number_of_classes
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.randomness import seeded
-from fedlight.state import RunningMean
-from fedlight.update import Broadcast, RoundContext
+from fedlight.update import Broadcast
 
 
-class FedADG(Alignment):
+class FedADG(AveragingPlugin, Alignment):
     """Makes class features look like those of a generator that all sites share.
 
     Args:
@@ -138,19 +138,6 @@ class FedADG(Alignment):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._discriminator = dict(state["discriminator"])
-
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._weights = context.weights
-        self._mean = RunningMean()
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        self._mean.add(shared, self._weights[site])
-
-    def finish(self) -> Statistics:
-        return self._mean.result() if self._mean.total else self._previous
 
 
 class Discriminator(nn.Module):

@@ -21,23 +21,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from fedlight.plugins import Aggregator
-from fedlight.state import RunningMean, State
-from fedlight.update import RoundContext, Update
+from fedlight.plugins.averaging import AveragingAggregator
+from fedlight.state import State
 
 
-class FedAvg(Aggregator):
+class FedAvg(AveragingAggregator):
     """Averages the sites' parameters, weighted by their training cases."""
 
     linear = True
     null: ClassVar[Mapping[str, Any]] = {}
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        return self._mean.result()
+    def step(self, start: State, mean: State) -> State:
+        return mean

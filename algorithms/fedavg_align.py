@@ -32,15 +32,27 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from fedlight.plugins import Aggregator, Alignment, Step
+from fedlight.plugins import Alignment, Step
 from fedlight.plugins.alignment import ramp as ramped
+from fedlight.plugins.alignment import require_weight
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.state import RunningMean, State
+from fedlight.plugins.moments import FusedMoments
+from fedlight.state import State
 from fedlight.statistics import fuse_moments, valid_at
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.update import Broadcast
 
 
-class FedAvgAlign(Aggregator):
+class _Settings:
+    """The arguments of both halves."""
+
+    def __init__(self, weight: float = 0.1, ramp: float = 0.1, stages: Sequence[str] = ("bottleneck",)) -> None:
+        self.weight = weight
+        self.ramp = ramp
+        self.stages = stages
+
+
+class FedAvgAlign(_Settings, AveragingAggregator):
     """Averages the sites' parameters and aligns their features with the federation's moments.
 
     Args:
@@ -52,29 +64,17 @@ class FedAvgAlign(Aggregator):
     linear = True
     null: ClassVar[Mapping[str, Any]] = {"weight": 0.0}
 
-    def __init__(self, weight: float = 0.1, ramp: float = 0.1, stages: Sequence[str] = ("bottleneck",)) -> None:
-        self.weight = weight
-        self.ramp = ramp
-        self.stages = stages
-
     def validate(self) -> None:
         self.client_half().validate()
 
     def client_half(self) -> MomentAlignment:
         return MomentAlignment(self.weight, self.ramp, self.stages)
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        return self._mean.result()
+    def step(self, start: State, mean: State) -> State:
+        return mean
 
 
-class MomentAlignment(Alignment):
+class MomentAlignment(_Settings, FusedMoments, Alignment):
     """Pulls feature means and variances towards those of all sites; the client's half of FedAvgAlign.
 
     Args:
@@ -86,16 +86,8 @@ class MomentAlignment(Alignment):
     example_independent = False
     null: ClassVar[Mapping[str, Any]] = {"weight": 0.0}
 
-    def __init__(self, weight: float = 0.1, ramp: float = 0.1, stages: Sequence[str] = ("bottleneck",)) -> None:
-        self.weight = weight
-        self.ramp = ramp
-        self.stages = stages
-
     def validate(self) -> None:
-        if not self.weight >= 0:
-            raise ValueError(f"weight must not be negative, got {self.weight}. 0 gives FedAvg.")
-        if not 0 <= self.ramp <= 1:
-            raise ValueError(f"ramp must be a share of the rounds in [0, 1], got {self.ramp}. The default is 0.1.")
+        require_weight(self.weight, self.ramp)
 
     # --- at the site -------------------------------------------------------------------------------------------
 
@@ -112,7 +104,7 @@ class MomentAlignment(Alignment):
             count, mean, variance = batch_moments(step.features[stage], step.valid)
             self._seen[stage].append((count, mean.detach(), variance.detach()))
             if f"{stage}/mean" in self._reference:
-                reference = (self._reference[f"{stage}/{name}"].to(mean.device) for name in ("mean", "variance"))
+                reference = (self._reference[f"{stage}/{name}"].to(mean.device) for name in ("mean", "spread"))
                 distances.append(distance(mean, variance, *reference))
         return self._strength * torch.stack(distances).sum() if distances else None
 
@@ -123,27 +115,8 @@ class MomentAlignment(Alignment):
             if moments:
                 counts, means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
                 mean, variance = fuse_moments(counts, means, variances)
-                shared |= {f"{stage}/mean": mean.cpu(), f"{stage}/variance": variance.cpu()}
+                shared |= {f"{stage}/mean": mean.cpu(), f"{stage}/spread": variance.cpu()}
         return shared
-
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._weights = context.weights
-        self._sites: list[tuple[str, Statistics]] = []
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        self._sites.append((site, shared))
-
-    def finish(self) -> Statistics:
-        fused = dict(self._previous)
-        for stage in self.stages if self._sites else ():
-            weights = torch.tensor([float(self._weights[site]) for site, _ in self._sites])
-            means = torch.stack([shared[f"{stage}/mean"] for _, shared in self._sites])
-            variances = torch.stack([shared[f"{stage}/variance"] for _, shared in self._sites])
-            fused[f"{stage}/mean"], fused[f"{stage}/variance"] = fuse_moments(weights, means, variances)
-        return fused
 
 
 def batch_moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

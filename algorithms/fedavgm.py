@@ -32,12 +32,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedlight.plugins import Aggregator
-from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import RoundContext, Update
+from fedlight.plugins.averaging import AveragingAggregator
+from fedlight.state import State, zip_map
 
 
-class FedAvgM(Aggregator):
+class FedAvgM(AveragingAggregator):
     """Averages the sites' parameters and keeps a momentum of the server's steps.
 
     Args:
@@ -59,22 +58,13 @@ class FedAvgM(Aggregator):
         if not self.server_lr > 0:
             raise ValueError(f"server_lr must be positive, got {self.server_lr}. To take the mean's step, use 1.")
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        mean = self._mean.result()
-        delta = zip_map(torch.sub, mean, self._start)
+    def step(self, start: State, mean: State) -> State:
+        delta = zip_map(torch.sub, mean, start)
         velocity = self._velocity or zip_map(torch.zeros_like, delta)
         self._velocity = zip_map(lambda v, d: self.momentum * v + d, velocity, delta)
-        return zip_map(self._step, mean, velocity, delta)
+        return zip_map(self._next, mean, velocity, delta)
 
-    def _step(self, mean: Tensor, velocity: Tensor, delta: Tensor) -> Tensor:
+    def _next(self, mean: Tensor, velocity: Tensor, delta: Tensor) -> Tensor:
         return mean + self.server_lr * self.momentum * velocity + (self.server_lr - 1) * delta
 
     def state_dict(self) -> dict[str, Any]:

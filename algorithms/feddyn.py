@@ -30,13 +30,14 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from fedlight.plugins import Aggregator, ClientPlugin, Step
+from fedlight.plugins import ClientPlugin, Step
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.state import State, flat, zip_map
+from fedlight.update import Broadcast, RoundContext
 
 
-class FedDyn(Aggregator):
+class FedDyn(AveragingAggregator):
     """Averages and corrects by what all rounds so far left over; its client half regularises the sites.
 
     Args:
@@ -58,21 +59,15 @@ class FedDyn(Aggregator):
         return DynamicRegularizer(self.alpha)
 
     def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
+        super().begin(context, params)
         self._everybody = sum(context.weights[site] for site in context.sites)
-        self._start = params
-        self._mean = RunningMean()
 
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        mean = self._mean.result()
+    def step(self, start: State, mean: State) -> State:
         if not self.alpha:
             return mean
-        step = self.alpha * self._mean.total / self._everybody
+        rate = self.alpha * self._mean.total / self._everybody
         h = self._h or zip_map(torch.zeros_like, mean)
-        self._h = zip_map(lambda h, w, start: h - step * (w - start), h, mean, self._start)
+        self._h = zip_map(lambda h, w, start: h - rate * (w - start), h, mean, start)
         return zip_map(lambda w, h: w - h / self.alpha, mean, self._h)
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,12 +96,12 @@ class DynamicRegularizer(ClientPlugin):
 
     def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
         self._params = [p for name, p in module.named_parameters() if name in broadcast.params]
-        self._start = _flat(self._params).detach()
+        self._start = flat(self._params).detach()
 
     def penalty(self, step: Step) -> Tensor | None:
         if not self.alpha or not self._params:
             return None
-        w = _flat(self._params)
+        w = flat(self._params)
         self._start = self._start.to(w.device)  # by now the Trainer has moved the module
         pull = self.alpha / 2 * (w - self._start).square().sum()
         if self._h is None:
@@ -116,7 +111,7 @@ class DynamicRegularizer(ClientPlugin):
 
     def on_round_end(self, module: LightningModule) -> Statistics:
         if self.alpha and self._params:
-            h, way = self._h, _flat(self._params).detach().cpu() - self._start.cpu()
+            h, way = self._h, flat(self._params).detach().cpu() - self._start.cpu()
             self._h = (torch.zeros_like(way) if h is None else h.cpu()) - self.alpha * way
         del self._params, self._start
         return {}
@@ -126,7 +121,3 @@ class DynamicRegularizer(ClientPlugin):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._h = state["h"]
-
-
-def _flat(params: list[torch.nn.Parameter]) -> Tensor:
-    return torch.cat([p.flatten() for p in params]) if params else torch.zeros(0)

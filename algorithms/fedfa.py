@@ -35,8 +35,14 @@ from torch import Tensor
 
 from fedlight.plugins import Batch
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.plugins.style import StyleAugmentation, exchange_moments, require_probability
-from fedlight.statistics import channel_moments, valid_at
+from fedlight.plugins.style import (
+    StyleAugmentation,
+    exchange_moments,
+    require_min_images,
+    require_probability,
+    where_valid,
+)
+from fedlight.statistics import channel_moments
 from fedlight.update import Broadcast, RoundContext
 
 
@@ -74,8 +80,7 @@ class FedFA(StyleAugmentation):
         require_probability(self.p)
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {self.decay}. The paper uses 0.99.")
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_min_images(self.min_images)
 
     # --- at the site -------------------------------------------------------------------------------------------
 
@@ -96,8 +101,7 @@ class FedFA(StyleAugmentation):
         noise = torch.randn(style.shape, generator=self.generator).to(x.device)
         between = self._between.get(stage, torch.ones(style.shape[1:])).to(x.device)
         new_mean, new_std = jitter(style, style[usable], between, noise)[..., None, None].unbind(1)
-        inside = valid_at(batch["valid"], (x.shape[-2], x.shape[-1])).bool()
-        return torch.where(inside, exchange_moments(x, mean, variance, new_mean, new_std.square()), x)
+        return where_valid(batch["valid"], exchange_moments(x, mean, variance, new_mean, new_std.square()), x)
 
     def _remember(self, stage: str, style: Tensor) -> None:
         running = self._running.get(stage, torch.zeros_like(style))

@@ -6,7 +6,7 @@ Every site takes SAM's gradient (Foret et al., arXiv 2010.01412) and corrects it
     eps    = rho g / ||g||                 g = grad F_k(w), one norm over all tensors
     w     <- w - eta (g~ - c_k + c)        g~ = grad F_k(w + eps)
     c_k+   = c_k - c + (w_t - w_K) / (K eta) = mean of the K gradients g~            (SCAFFOLD, option II)
-    c     <- c + sum over the sites of the round of (c_k+ - c_k) / N                 N sites in all; all start at 0
+    c     <- c + sum over the sites of the round of P_k (c_k+ - c_k)          P_k over all sites; all start at 0
 
 The local optimizer must be SGD: an adaptive one rescales the correction differently at every site, so that it no longer
 cancels.
@@ -18,7 +18,8 @@ aggregation: yes, only the sum is needed. Cost: two passes a step, 1.87 times Fe
 
 Deviations: c_k+ is computed as the mean of g~, which for plain SGD is option II and needs no learning rate; with
 momentum, weight decay or clipping it stays the mean gradient. Models are averaged by the aggregator of the run (the
-paper: FedAvg with a server step of 1). A site that does not take part keeps its c_k.
+paper: FedAvg with a server step of 1). A site that does not take part keeps its c_k. The paper's P_k are 1 / N, which
+is ``weighting: uniform``; P_k counts sites as the average of their models does.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.control_variates import ControlVariates
 from fedlight.plugins.sharpness import SharpnessAware, sam_perturbation
 from fedlight.state import State, zip_map
-from fedlight.update import Broadcast, RoundContext
+from fedlight.update import Broadcast
 
 
-class FedGAMMA(SharpnessAware):
+class FedGAMMA(ControlVariates, SharpnessAware):
     """Takes SAM's gradient and corrects it by how the site differs from the federation.
 
     Args:
@@ -107,17 +109,3 @@ class FedGAMMA(SharpnessAware):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._own = dict(state["own"])
-
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._sites = len(context.sites)
-        self._next = dict(previous)
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        changes = {name: value.double() / self._sites for name, value in shared.items()}
-        self._next = zip_map(torch.add, changes, self._next) if self._next else changes
-
-    def finish(self) -> Statistics:
-        return {name: value.float() for name, value in self._next.items()}

@@ -25,12 +25,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedlight.plugins import Aggregator
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.state import RunningMean, State, zip_map
 from fedlight.update import RoundContext, Update
 
 
-class FedGMA(Aggregator):
+class FedGMA(AveragingAggregator):
     """Averages, and goes less far where the sites disagree on the direction.
 
     Args:
@@ -51,20 +51,18 @@ class FedGMA(Aggregator):
             raise ValueError(f"server_lr must be positive, got {self.server_lr}. To take the mean's step, use 1.")
 
     def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()
+        super().begin(context, params)
         self._signs = RunningMean()
 
     def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
+        super().add(update)
         self._signs.add(zip_map(lambda w, start: torch.sign(w - start).double(), update.params, self._start), weight=1)
 
-    def finish(self) -> State:
+    def step(self, start: State, mean: State) -> State:
         masks = zip_map(lambda mean_sign: mask(mean_sign.abs(), self.threshold), self._signs.result())
-        return zip_map(self._step, self._mean.result(), self._start, masks)
+        return zip_map(self._next, mean, start, masks)
 
-    def _step(self, mean: Tensor, start: Tensor, mask: Tensor) -> Tensor:
+    def _next(self, mean: Tensor, start: Tensor, mask: Tensor) -> Tensor:
         return (mean + (self.server_lr * mask - 1) * (mean - start)).to(mean.dtype)
 
 

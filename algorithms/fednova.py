@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from fedlight.plugins import Aggregator
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.local_steps import accumulated, momentum_of
-from fedlight.state import RunningMean, State, zip_map
+from fedlight.state import State, zip_map
 from fedlight.update import RoundContext, Update
 
 
-class FedNova(Aggregator):
+class FedNova(AveragingAggregator):
     """Averages what the sites did per unit of local work.
 
     Args:
@@ -63,24 +63,22 @@ class FedNova(Aggregator):
             )
 
     def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
+        super().begin(context, params)
         self._unit = 0.0
-        self._mean = RunningMean()  # of w^k, each weighted by n_k / ||a_k||_1
         self._samples = self._work = 0.0
 
     def add(self, update: Update) -> None:
         weight = self._weights[update.site]
         work = accumulated(round(update.metrics["steps"]), self.momentum, self.prox)
         self._unit = self._unit or work  # in units of the first site's work, equal work is exactly 1
-        self._mean.add(update.params, weight / (work / self._unit))
+        self._mean.add(update.params, weight / (work / self._unit))  # a mean with weights n_k / ||a_k||_1
         self._samples += weight
         self._work += weight * (work / self._unit)
 
-    def finish(self) -> State:
+    def step(self, start: State, mean: State) -> State:
         # tau_eff sum_k p_k / ||a_k||_1: at least 1, and 1 where all sites do the same work
         stretch = (self._work / self._samples) * (self._mean.total / self._samples)
-        return zip_map(lambda mean, start: _stretched(mean, start, stretch), self._mean.result(), self._start)
+        return zip_map(lambda mean, start: _stretched(mean, start, stretch), mean, start)
 
 
 def _stretched(mean: Tensor, start: Tensor, stretch: float) -> Tensor:

@@ -31,12 +31,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedlight.plugins import Aggregator
-from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import RoundContext, Update
+from fedlight.plugins.averaging import AveragingAggregator
+from fedlight.state import State, zip_map
 
 
-class _ServerOptimizer(Aggregator):
+class _ServerOptimizer(AveragingAggregator):
     """What the three have in common: everything but the second moment."""
 
     linear = True
@@ -76,17 +75,8 @@ class _ServerOptimizer(Aggregator):
     def second_moment(self, v: Tensor, delta: Tensor) -> Tensor:
         """Returns v_t from v_{t-1} and the mean update."""
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        mean = self._mean.result()
-        delta = zip_map(torch.sub, mean, self._start)
+    def step(self, start: State, mean: State) -> State:
+        delta = zip_map(torch.sub, mean, start)
         v_init = self.tau**2 if self.v_init is None else self.v_init
         m = self._m or zip_map(torch.zeros_like, delta)
         v = self._v or zip_map(lambda d: torch.full_like(d, v_init), delta)

@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from fedlight.plugins import ClientPlugin, Step
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.state import flat
 from fedlight.update import Broadcast
 
 
@@ -47,19 +47,15 @@ class FedProx(ClientPlugin):
 
     def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
         self._params = [p for name, p in module.named_parameters() if name in broadcast.params]
-        self._start = _flat(self._params).detach()
+        self._start = flat(self._params).detach()
 
     def penalty(self, step: Step) -> Tensor | None:
         if not self.mu or not self._params:
             return None
-        params = _flat(self._params)
+        params = flat(self._params)
         self._start = self._start.to(params.device)  # by now the Trainer has moved the module
         return self.mu / 2 * (params - self._start).square().sum()
 
     def on_round_end(self, module: LightningModule) -> Statistics:
         del self._params, self._start
         return {}
-
-
-def _flat(params: list[torch.nn.Parameter]) -> Tensor:
-    return torch.cat([p.flatten() for p in params]) if params else torch.zeros(0)

@@ -37,13 +37,13 @@ from torch.optim import Optimizer
 
 from fedlight.plugins import Alignment, Batch, Step
 from fedlight.plugins.alignment import full_precision
+from fedlight.plugins.averaging import AveragingPlugin
 from fedlight.plugins.class_features import class_weights, number_of_classes
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.state import RunningMean
-from fedlight.update import Broadcast, RoundContext
+from fedlight.update import Broadcast
 
 
-class FedSR(Alignment):
+class FedSR(AveragingPlugin, Alignment):
     """Makes features random and bounds their length and what they tell beyond the class.
 
     Args:
@@ -127,19 +127,6 @@ class FedSR(Alignment):
         learned, self._learned, self._start, self._optimizer = self._learned, {}, {}, None
         self._latent = ()
         return {name: value.detach().cpu() for name, value in learned.items()}
-
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._weights = context.weights
-        self._mean = RunningMean()
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        self._mean.add(shared, self._weights[site])
-
-    def finish(self) -> Statistics:
-        return self._mean.result() if self._mean.total else self._previous
 
 
 def divergence(mean: Tensor, sigma: Tensor, r: Tensor, s: Tensor) -> Tensor:

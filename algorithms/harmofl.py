@@ -26,24 +26,21 @@ and stays. The first round trains on plain images, as A is not known yet.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from fedlight.data_format import DataFormat
-from fedlight.plugins import Batch, Harmonisation
-from fedlight.plugins.amplitude import half_width, low_frequencies, mix, spectrum_of
+from fedlight.plugins import Batch
+from fedlight.plugins.amplitude import half_width, low_frequencies, mix, require_window, spectrum_of
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.mean_reference import MeanReference
 from fedlight.plugins.sharpness import SharpnessAware, sam_perturbation
-from fedlight.state import RunningMean
-from fedlight.update import Broadcast, RoundContext
 
 
-class HarmoFL(Harmonisation, SharpnessAware):
+class HarmoFL(MeanReference, SharpnessAware):
     """Gives every image the federation's mean amplitude and takes gradients at perturbed weights.
 
     Args:
@@ -76,12 +73,10 @@ class HarmoFL(Harmonisation, SharpnessAware):
         return self.alpha
 
     def validate(self) -> None:
+        super().validate()
         if not self.alpha >= 0:
             raise ValueError(f"alpha must not be negative, got {self.alpha}. The paper uses 0.05.")
-        if not 0 < self.window < 0.5:
-            raise ValueError(f"window must be in (0, 0.5), got {self.window}. The default is 0.1.")
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_window(self.window)
 
     def check(self, data: DataFormat) -> None:
         if not self.normalise:
@@ -103,46 +98,19 @@ class HarmoFL(Harmonisation, SharpnessAware):
 
     # --- at the site -------------------------------------------------------------------------------------------
 
-    def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
-        super().on_round_start(site, module, broadcast)
-        self._seen: list[Tensor] = []
-        self._cases: set[str] = set()
+    def active(self) -> bool:
+        return self.normalise
+
+    def describe(self, images: Tensor, valid: Tensor) -> Mapping[str, Tensor]:
+        b = self._half_width(images.shape[-2], images.shape[-1])
+        return {"amplitude": low_frequencies(spectrum_of(images, valid), b).abs()}
 
     def measure(self, batch: Batch) -> None:
-        if not self.normalise or self._reference or (self.released and self._seen):
-            return  # what is known is frozen
-        images, usable = batch["image"], batch["valid"].flatten(1).any(1)
-        b = self._half_width(images.shape[-2], images.shape[-1])
-        self._seen.append(low_frequencies(spectrum_of(images, batch["valid"]), b).abs()[usable])
-        self._cases.update(case for case, fit in zip(batch["case"], usable.tolist(), strict=True) if fit)
+        if not (self.released and self._seen):  # as released, a site's amplitude is that of its first batch
+            super().measure(batch)
 
     def _half_width(self, height: int, width: int) -> int:
         return 0 if self.released else half_width(self.window, height, width)
 
     def perturbation(self, params: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         return sam_perturbation(gradients, self.alpha)
-
-    def on_round_end(self, module: LightningModule) -> Statistics:
-        super().on_round_end(module)
-        seen, self._seen = self._seen, []
-        if not seen or len(self._cases) < self.min_images:
-            return {}
-        return {"amplitude": torch.cat(seen).double().mean(0).float().cpu()}
-
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._mean = RunningMean()
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        if not self._previous:
-            self._mean.add(shared, 1)
-
-    def finish(self) -> Statistics:
-        if self._previous or not self.normalise:
-            return self._previous
-        if not self._mean.total:
-            warnings.warn(f"HarmoFL is idle: no site saw {self.min_images} images (min_images)", stacklevel=2)
-            return {}
-        return self._mean.result()

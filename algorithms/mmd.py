@@ -35,13 +35,13 @@ from torch import Tensor
 from fedlight.plugins import Alignment, Step
 from fedlight.plugins.alignment import full_precision, places, require_weight
 from fedlight.plugins.alignment import ramp as ramped
+from fedlight.plugins.averaging import AveragingPlugin
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.randomness import generator
-from fedlight.state import RunningMean
-from fedlight.update import Broadcast, RoundContext
+from fedlight.update import Broadcast
 
 
-class MMD(Alignment):
+class MMD(AveragingPlugin, Alignment):
     """Pulls the distribution of features towards that of all sites.
 
     Args:
@@ -113,19 +113,6 @@ class MMD(Alignment):
                 counts, embeddings = (torch.stack(values) for values in zip(*batches, strict=True))
                 shared[stage] = (counts @ embeddings / counts.sum()).cpu()
         return shared
-
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._weights = context.weights
-        self._mean = RunningMean()
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        self._mean.add(shared, self._weights[site])
-
-    def finish(self) -> Statistics:
-        return self._mean.result() if self._mean.total else self._previous
 
 
 def frequencies(d: int, number: int, gammas: Sequence[float], stream: torch.Generator) -> Tensor:

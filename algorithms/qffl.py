@@ -28,15 +28,15 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fedlight.plugins import Aggregator
-from fedlight.state import RunningMean, State, zip_map
+from fedlight.plugins.averaging import AveragingAggregator
+from fedlight.state import State, zip_map
 from fedlight.update import RoundContext, Update
 
 LEAST_LOSS = 1e-10
 """F^(q - 1) is not defined for a loss of 0."""
 
 
-class QFFL(Aggregator):
+class QFFL(AveragingAggregator):
     """Averages with weights that grow with a site's loss, and steps the shorter, the steeper that is.
 
     Args:
@@ -59,20 +59,18 @@ class QFFL(Aggregator):
             raise ValueError(f"lr must be positive, got {self.lr}. Use the learning rate of the sites.")
 
     def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()  # of w^k, each weighted by p_k F_k^q
+        super().begin(context, params)
         self._bound = 0.0  # sum of p_k h_k / L
 
     def add(self, update: Update) -> None:
         weight = self._weights[update.site]
         loss = max(update.metrics["start_loss"], LEAST_LOSS)
-        self._mean.add(update.params, weight * loss**self.q)
+        self._mean.add(update.params, weight * loss**self.q)  # a mean with weights p_k F_k^q
         self._bound += weight * bound(loss, _squared_distance(update.params, self._start), self.q, self.lr)
 
-    def finish(self) -> State:
+    def step(self, start: State, mean: State) -> State:
         ratio = self._mean.total / self._bound  # at most 1, and 1 for q = 0
-        return zip_map(lambda mean, w: mean + (ratio - 1) * (mean - w), self._mean.result(), self._start)
+        return zip_map(lambda mean, w: mean + (ratio - 1) * (mean - w), mean, start)
 
 
 def bound(loss: float, squared_distance: float, q: float, lr: float) -> float:

@@ -34,14 +34,15 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.control_variates import ControlVariates
 from fedlight.plugins.local_steps import accumulated, momentum_of
-from fedlight.state import RunningMean, State, zip_map
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.state import State, zip_map
+from fedlight.update import Broadcast
 
 
-class Scaffold(Aggregator):
+class Scaffold(AveragingAggregator):
     """Averages the sites' steps; its client half corrects their gradients with control variates.
 
     Args:
@@ -63,22 +64,12 @@ class Scaffold(Aggregator):
     def client_half(self) -> ScaffoldControl:
         return ScaffoldControl(self.correction)
 
-    def begin(self, context: RoundContext, params: State) -> None:
-        self._weights = context.weights
-        self._start = params
-        self._mean = RunningMean()
-
-    def add(self, update: Update) -> None:
-        self._mean.add(update.params, self._weights[update.site])
-
-    def finish(self) -> State:
-        return zip_map(self._step, self._mean.result(), self._start)
-
-    def _step(self, mean: Tensor, start: Tensor) -> Tensor:
-        return mean + (self.server_lr - 1) * (mean - start)  # the mean's own bits for server_lr 1
+    def step(self, start: State, mean: State) -> State:
+        # with the mean's own bits for server_lr 1
+        return zip_map(lambda mean, start: mean + (self.server_lr - 1) * (mean - start), mean, start)
 
 
-class ScaffoldControl(ClientPlugin):
+class ScaffoldControl(ControlVariates):
     """Keeps a site's control variate and corrects its gradients; the client's half of SCAFFOLD.
 
     Args:
@@ -107,7 +98,7 @@ class ScaffoldControl(ClientPlugin):
         self._control = self._control or zip_map(torch.zeros_like, self._start)
         common = broadcast.shared.get(self.instance_id) or zip_map(torch.zeros_like, self._start)
         self._shift = zip_map(lambda c, c_k: self.correction * (c - c_k), common, self._control)
-        self._steps = 0
+        self._steps = dict.fromkeys(self._params, 0)
 
     def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
         self.check_optimizer(optimizer)
@@ -117,7 +108,8 @@ class ScaffoldControl(ClientPlugin):
         return optimizer
 
     def _count(self, *_: object) -> None:
-        self._steps += 1
+        for name, p in self._params.items():
+            self._steps[name] += p.grad is not None  # what has no gradient sits a step out
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shift = {name: shift.to(pl_module.device) for name, shift in self._shift.items()}
@@ -130,12 +122,15 @@ class ScaffoldControl(ClientPlugin):
 
     def on_round_end(self, module: LightningModule) -> Statistics:
         params, self._params = self._params, {}
-        if not self.correction or not self._steps:
+        if not self.correction or not any(self._steps.values()):
             return {}
-        reach = self._lr * accumulated(self._steps, self._momentum)  # K eta for plain SGD
-        end = zip_map(lambda p: p.detach().cpu(), params)
-        shift = zip_map(lambda shift: shift.cpu(), self._shift)
-        control = zip_map(lambda x, y, shift: option_two(x, y, shift, reach), self._start, end, shift)
+        # K eta for plain SGD
+        reach = {steps: self._lr * accumulated(steps, self._momentum) for steps in set(self._steps.values())}
+        control = dict(self._control)
+        for name, steps in self._steps.items():
+            if steps:
+                end, shift = params[name].detach().cpu(), self._shift[name].cpu()
+                control[name] = option_two(self._start[name], end, shift, reach[steps])
         change, self._control = zip_map(torch.sub, control, self._control), control
         return change
 
@@ -144,24 +139,6 @@ class ScaffoldControl(ClientPlugin):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._control = dict(state["control"])
-
-    # --- on the server -----------------------------------------------------------------------------------------
-
-    def begin(self, context: RoundContext, previous: Statistics) -> None:
-        super().begin(context, previous)
-        self._weights = context.weights
-        self._everybody = sum(context.weights[site] for site in context.sites)
-        self._changes = RunningMean()
-
-    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
-        self._changes.add(shared, self._weights[site])
-
-    def finish(self) -> Statistics:
-        if not self._changes.total:
-            return self._previous
-        share = self._changes.total / self._everybody
-        change = zip_map(lambda mean: share * mean, self._changes.result())
-        return zip_map(torch.add, change, self._previous) if self._previous else change
 
 
 def option_two(x: Tensor, y: Tensor, shift: Tensor, reach: float) -> Tensor:

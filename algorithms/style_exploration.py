@@ -23,8 +23,7 @@ Statistics count valid pixels only, what is not valid keeps its values, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import LightningModule
@@ -43,8 +42,6 @@ class StyleExploration(MomentBank):
         stages: Where, early.
         min_images: A site that saw fewer different images in a round shares nothing.
     """
-
-    null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
 
     def __init__(
         self, p: float = 0.5, alpha: float = 1.0, stages: Sequence[str] = ("encoder1",), min_images: int = 5
@@ -71,7 +68,7 @@ class StyleExploration(MomentBank):
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
         assert self._center is not None  # there is a donor, so there is a bank
         keeps = (torch.rand(len(x), generator=self.generator) < 0.5).to(x.device)
-        style = torch.where(keeps[:, None, None], own, self.drawn(others, 1.0))
+        style = torch.where(keeps[:, None, None], own, self.drawn(others))
         return self.put_on_style(x, own, explore(style, self._center.to(x.device), self.alpha))
 
 

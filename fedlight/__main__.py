@@ -16,6 +16,8 @@ Train one segmentation model at many institutions without sharing images, and sc
   test       score a run on test cases and at the held-out institution:   fedlight test --run runs/quickstart
   predict    segment images with a run:      fedlight predict --run runs/quickstart --input DIR --output DIR
   styles     draw what every style plugin makes of the sites' images:   fedlight styles -c CONFIG [--run RUN]
+  benchmark  every algorithm with every site held out in turn:
+             fedlight benchmark -c configs/quickstart.yaml --algorithms style_align --output runs/benchmark
   plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
 

@@ -22,7 +22,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import torch
 import yaml
@@ -32,6 +32,9 @@ from fedlight.serialization import aside, link, read, write, write_bytes
 log = logging.getLogger("fedlight")
 
 KEPT = 2
+
+Which = Literal["selected", "last"]
+"""The models that a run keeps: the one that source validation chose, and that of the last round."""
 
 
 class SiteStore:
@@ -96,6 +99,10 @@ class RunFolder:
     def last(self) -> Path:
         """Checkpoint of the last round's model."""
         return self.path / "last.ckpt"
+
+    def model(self, which: Which) -> Path:
+        """Checkpoint of the selected or of the last round's model."""
+        return self.selected if which == "selected" else self.last
 
     def exists(self) -> bool:
         """Says whether a run was started here."""

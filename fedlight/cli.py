@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import shlex
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,6 +159,8 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns the exit code: 0, 1 for a failed run, 2 for a user's mistake."""
     _quiet()
     try:
+        if arguments[0] == "script":
+            return _script(arguments[1:])
         if arguments[0] in commands.COMMANDS:
             return commands.COMMANDS[arguments[0]](list(arguments[1:]))
         _known(arguments[0])
@@ -175,6 +180,34 @@ def run(arguments: Sequence[str]) -> int:
         return _say("interrupted; what was done is kept: go on with --ckpt_path last", 130)
 
 
+def _script(arguments: Sequence[str]) -> int:
+    """Runs the fedlight commands of a file in one process, line by line, until one fails.
+
+    The process ends with the one that started it: what works for a benchmark must not outlive it.
+    """
+    if len(arguments) != 1:
+        raise ConfigError(
+            "script must name one file with a fedlight command a line. For instance: fedlight script FILE."
+        )
+    _end_with_parent()
+    for line in Path(arguments[0]).read_text().splitlines():
+        code = run(shlex.split(line)[1:])
+        if code:
+            return code
+    return 0
+
+
+def _end_with_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _discover(files: Sequence[str]) -> None:
     try:
         discover(files)
@@ -186,7 +219,7 @@ COMMANDS = ("fit", "validate", "test", "predict", "styles")
 
 
 def _known(command: str) -> None:
-    every = [*COMMANDS, *commands.COMMANDS]
+    every = [*COMMANDS, *commands.COMMANDS, "script"]
     if command not in every:
         raise ConfigError(f"{command} is not a command. {nearest(command, every)}")
 

@@ -118,13 +118,13 @@ class Client:
             shared=shared,
         )
 
-    def evaluate(self, broadcast: Broadcast, stage: Stage = "val", distances: bool = False) -> tuple[Evaluation, ...]:
+    def evaluate(self, broadcast: Broadcast, stage: Stage = "val", detailed: bool = False) -> tuple[Evaluation, ...]:
         """Scores the broadcast model (with what is the site's own) on one split of the site's institutions.
 
         Args:
             broadcast: The model.
             stage: "val" or "test".
-            distances: Whether to measure surface distances too, which takes longer.
+            detailed: Whether to measure surface distances and calibration too, which takes longer.
 
         Returns:
             One evaluation an institution that has cases in this split.
@@ -132,7 +132,7 @@ class Client:
         self.receive(broadcast)
         for plugin in self.plugins:
             state.load(self.module, plugin.personal())
-        return self._score_own(broadcast.context, stage, distances)
+        return self._score_own(broadcast.context, stage, detailed)
 
     def receive(self, broadcast: Broadcast, own: State | None = None) -> None:
         """Loads the broadcast model and what is the site's own, or what is given in its place."""
@@ -143,12 +143,12 @@ class Client:
             if isinstance(plugin, Harmonisation)
         ]
 
-    def score(self, institution: str, stage: Stage, round: int, distances: bool) -> Evaluation | None:
+    def score(self, institution: str, stage: Stage, round: int, detailed: bool) -> Evaluation | None:
         """Scores the model that is loaded on one split of an institution; None where it has no case."""
         loader = self.data.loader(institution, stage)
         if not len(loader):
             return None
-        self.module.distances = distances
+        self.module.detailed = detailed
         trainer = self._resident_trainer()
         with quiet_lightning():
             trainer.validate(self.module, dataloaders=loader, verbose=False)
@@ -198,7 +198,7 @@ class Client:
         logged = {name: float(trainer.callback_metrics[name]) for name in self.module.reported}
         return {**logged, "steps": float(epochs * len(loader))}
 
-    def _score_own(self, context: RoundContext, stage: Stage, distances: bool) -> tuple[Evaluation, ...]:
+    def _score_own(self, context: RoundContext, stage: Stage, detailed: bool) -> tuple[Evaluation, ...]:
         """Scores the model that is loaded on the site's institutions, with running statistics by the policy."""
         if self.local.buffers == "recalibrate" and state.buffers_of(self.module):
             loader = self.data.train_loader(self.site, seed=derive(context.seed, self.site, "recalibrate"))
@@ -206,7 +206,7 @@ class Client:
         return tuple(
             evaluation
             for institution in self.data.institutions(self.site)
-            if (evaluation := self.score(institution, stage, context.round, distances)) is not None
+            if (evaluation := self.score(institution, stage, context.round, detailed)) is not None
         )
 
     def _start_loss(self, context: RoundContext) -> dict[str, float]:
@@ -221,7 +221,7 @@ class Client:
     def _local_scores(self, context: RoundContext) -> dict[str, float]:
         if "local_scores" not in self.local.measures:
             return {}
-        scores = {one.site: one.metrics for one in self._score_own(context, "val", distances=False)}
+        scores = {one.site: one.metrics for one in self._score_own(context, "val", detailed=False)}
         return {f"local/{name}": value for name, value in mean_over_sites(scores).items()}
 
     def _end_round(self) -> dict[str, Mapping[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""The commands that train nothing: ``fedlight plugins`` and ``fedlight data``."""
+"""The commands that train nothing: ``fedlight plugins``, ``fedlight data``; and ``fedlight benchmark``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fedlight.configs import read_config
+from fedlight.arguments import Arguments, data_of
 from fedlight.method_cards import show_card, show_list
 from fedlight.method_pages import write_pages
 from fedlight.plugins.discovery import discover
@@ -20,16 +20,9 @@ if TYPE_CHECKING:
     from fedlight.data.case_sites import CaseSites
 
 
-class _Arguments(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}. See {self.prog} --help.")
-
-
 def plugins(arguments: Sequence[str]) -> int:
     """Lists every method, prints the card of one, or writes the pages of all."""
-    parser = _Arguments(prog="fedlight plugins", description="List methods, explain one, or write a page for each.")
+    parser = Arguments("fedlight plugins", "List methods, explain one, or write a page for each.")
     parser.add_argument("name", nargs="?", help="a plugin or recipe to explain")
     parser.add_argument("--load", action="append", default=[], metavar="FILE", help="a file with plugins of your own")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write a page for each of fedlight's own methods")
@@ -55,11 +48,11 @@ def data(arguments: Sequence[str]) -> int:
     from fedlight.data.check import check, render
     from fedlight.data.contact_sheet import contact_sheet
 
-    parser = _Arguments(prog="fedlight data", description="Look at data before any training.")
+    parser = Arguments("fedlight data", "Look at data before any training.")
     parser.add_argument("command", choices=["check"])
     parser.add_argument("root", nargs="?", help="folder with one folder a site, each with images/ and masks/")
     parser.add_argument("-c", "--config", type=Path, help="check the data of a config, as fit would")
-    parser.add_argument("--held_out", help="the site that takes no part")
+    parser.add_argument("--held_out", nargs="+", help="sites that take no part")
     parser.add_argument("--classes", nargs="+", default=["background", "foreground"], help="names, background first")
     parser.add_argument("--channels", type=int, default=3, choices=[1, 3])
     parser.add_argument("--mask_values", type=_mask_values, help="value=class pairs, e.g. 0=0,128=1,255=2")
@@ -74,7 +67,7 @@ def data(arguments: Sequence[str]) -> int:
         raise ConfigError(f"--output must lie in a folder that exists, got {chosen.output}. Make the folder first.")
     if (chosen.root is None) == (chosen.config is None):
         raise ConfigError("data check takes a root or a config (-c), not both. For instance: fedlight data check ROOT.")
-    module = _configured(chosen.config) if chosen.config else _folders(chosen)
+    module = data_of([chosen.config]) if chosen.config else _folders(chosen)
     report = check(module)
     Console().print(render(report))
     if report.sites:
@@ -99,22 +92,6 @@ def _folders(chosen: argparse.Namespace) -> CaseSites:
     )
 
 
-def _configured(path: Path) -> CaseSites:
-    """Builds the data module of a config."""
-    import jsonargparse
-
-    import fedlight.data  # the modules that a config may name
-
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(fedlight.data.FederatedDataModule, "data", required=True)
-    try:
-        parsed = parser.parse_object({"data": read_config(path).get("data")})
-    except (jsonargparse.ArgumentError, TypeError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
-    module: CaseSites = parser.instantiate_classes(parsed).data
-    return module
-
-
 def _mask_values(text: str) -> dict[int, int]:
     try:
         pairs = [pair.split("=") for pair in text.split(",")]
@@ -123,4 +100,11 @@ def _mask_values(text: str) -> dict[int, int]:
         raise argparse.ArgumentTypeError(f"must be value=class pairs such as 0=0,255=1, got {text}") from error
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"plugins": plugins, "data": data}
+def benchmark(arguments: Sequence[str]) -> int:
+    """Trains every algorithm with every site held out in turn."""
+    from fedlight.benchmark.command import benchmark as command
+
+    return command(arguments)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"plugins": plugins, "data": data, "benchmark": benchmark}

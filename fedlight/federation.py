@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from fedlight.buffers import recalibrate
-from fedlight.checkpoint import RunFolder
+from fedlight.checkpoint import RunFolder, Which
 from fedlight.client import BufferPolicy, LocalTraining
 from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
@@ -136,16 +136,38 @@ class Federation:
         return run.folder
 
     def validate(
-        self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None = None
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        ckpt_path: str | None = None,
+        which: Which = "selected",
     ) -> list[Evaluation]:
-        """Scores a run's selected model on the validation cases of the sites that trained, distances included."""
-        return self._score(model, datamodule, ckpt_path, "validate")
+        """Scores a run on the validation cases of the sites that trained, in detail.
+
+        Args:
+            model: The task.
+            datamodule: Data of the sites.
+            ckpt_path: The run's folder.
+            which: The selected model, or that of the last round.
+        """
+        return self._score(model, datamodule, ckpt_path, "validate", which)
 
     def test(
-        self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None = None
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        ckpt_path: str | None = None,
+        which: Which = "selected",
     ) -> list[Evaluation]:
-        """Scores a run's selected model on the sites' test cases and on the institution that took no part."""
-        return self._score(model, datamodule, ckpt_path, "test")
+        """Scores a run on the sites' test cases and on the institution that took no part, in detail.
+
+        Args:
+            model: The task.
+            datamodule: Data of the sites.
+            ckpt_path: The run's folder.
+            which: The selected model, or that of the last round.
+        """
+        return self._score(model, datamodule, ckpt_path, "test", which)
 
     def predict(
         self,
@@ -309,17 +331,22 @@ class Federation:
             self.executor.close()
 
     def _score(
-        self, model: FederatedModule, data: FederatedDataModule, ckpt_path: str | None, phase: Phase
+        self,
+        model: FederatedModule,
+        data: FederatedDataModule,
+        ckpt_path: str | None,
+        phase: Phase,
+        which: Which,
     ) -> list[Evaluation]:
-        """Scores the selected model of a run at the sites and, in "test", at the institution that took no part."""
+        """Scores a model of a run at the sites and, in "test", at the institution that took no part."""
         prepare(data)
-        run = Run.reopen(self, model, data, ckpt_path)
+        run = Run.reopen(self, model, data, ckpt_path, which)
         with self._at_work(run):
             context = self._context(run, max(run.server.round, 1))
             evaluations, failures = self._evaluate(run, context, phase)
             run.record("val" if phase == "validate" else phase, evaluations)
-            if phase == "test" and data.held_out_site is not None:
-                evaluations += run.score_held_out(run.server.broadcast(context, deployed=True), data.held_out_site)
+            if phase == "test":
+                evaluations += run.score_held_out(run.server.broadcast(context, deployed=True), data.held_out_sites)
             if failures:
                 raise RoundFailedError("; ".join(str(failure) for failure in failures), failures)
         return evaluations

@@ -27,8 +27,17 @@ DECIDED_BY_FEDERATION = {
 """Trainer arguments that a client must not choose for itself, and where the choice is made."""
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Offers the known names that are most like a name, with a space behind; nothing where none is.
+
+    >>> did_you_mean("drvie", ["drive", "chase"]), did_you_mean("drvie", ["chase"])
+    ('Did you mean drive? ', '')
+    """
+    return _offer(_alike(name, known, least=0.6))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Offers the known names that are most like a name, or all of them where none is and they are few.
+    """Offers the known names that are most like a dotted name, or all of them where none is and they are few.
 
     >>> nearest("FedAvgN", ["FedAvg", "FedAvgM", "FedProx"])
     'Did you mean FedAvg or FedAvgM?'
@@ -39,12 +48,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(set(known))
     last = {candidate.rpartition(".")[2]: candidate for candidate in reversed(names)}
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.75) or [
-        last[part] for part in difflib.get_close_matches(name.rpartition(".")[2], last, n=2, cutoff=0.6)
-    ]
+    close = _alike(name, names, least=0.75) or [last[part] for part in _alike(name.rpartition(".")[2], last, least=0.6)]
     if close:
-        return f"Did you mean {' or '.join(close)}?"
+        return _offer(close).rstrip()
     return f"Known are {', '.join(names)}." if 0 < len(names) <= 20 else "See fedlight fit --help."
+
+
+def _alike(name: str, known: Iterable[str], least: float) -> list[str]:
+    """Returns the one or two names that are most like a name, upper and lower case alike; ``least`` is a likeness."""
+    lower = {candidate.lower(): candidate for candidate in known}
+    return [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=least)]
+
+
+def _offer(names: Sequence[str]) -> str:
+    return f"Did you mean {' or '.join(names)}? " if names else ""
 
 
 def parameters(classes: Iterable[type]) -> dict[str, list[str]]:

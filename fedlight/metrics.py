@@ -1,4 +1,4 @@
-"""How good a segmentation is: Dice, IoU, HD95 and ASSD of a case, then means over cases, sites and the worst site.
+"""How good a segmentation is: Dice, IoU, HD95, ASSD and calibration of a case, then means over cases and sites.
 
 Dice and IoU are counted directly. HD95 and ASSD stand on MONAI's surface distances (``get_surface_distance``,
 pixel centres of the boundary, a boundary pixel being one with a face neighbour outside): HD95 is the larger of the
@@ -9,6 +9,10 @@ pixels. Other tools define them otherwise, so compare numbers of one tool only.
 Empty masks: if prediction and mask are both empty, Dice and IoU are 1 and distances 0. If one is, Dice and IoU are 0
 and distances are the image's diagonal, so that a missed case cannot improve a mean by dropping out of it. "miss" is 1
 where a class is in the mask and nothing of it was predicted, else 0.
+
+Calibration is that of a class's probability over the valid pixels of a case: "ece" is the expected calibration error
+(torchmetrics, 15 bins of equal width, absolute differences), "brier" the mean squared error. Both are 0 at best, and
+both are small where background is plentiful, so compare them between methods on the same cases only.
 """
 
 from __future__ import annotations
@@ -52,6 +56,23 @@ def score_case(
     means = {name: _mean(row[name] for row in rows) for name in rows[0]}
     single = {f"{name}/{classes[i + 1]}": value for i, row in enumerate(rows) for name, value in row.items()}
     return means | single
+
+
+def score_calibration(probabilities: Tensor, mask: Tensor, valid: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Scores how far the probabilities of one case can be believed, over its valid pixels.
+
+    Args:
+        probabilities: (classes, H, W), float32, in [0, 1].
+        mask: (H, W), int64, class index.
+        valid: (H, W), bool; a case without any valid pixel scores 0.
+        classes: Names of the classes, background first.
+
+    Returns:
+        "ece" and "brier", means over the foreground classes, and each of them for every class as "ece/<class>".
+    """
+    rows = [_calibration(probabilities[i].detach()[valid], mask[valid] == i) for i in range(1, len(classes))]
+    means = {name: _mean(row[name] for row in rows) for name in ("ece", "brier")}
+    return means | {f"{name}/{classes[i + 1]}": value for i, row in enumerate(rows) for name, value in row.items()}
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -102,6 +123,15 @@ def _overlap(predicted: Tensor, true: Tensor) -> dict[str, float]:
         "iou": both / either if either else 1.0,
         "miss": float(present and not found),
     }
+
+
+def _calibration(probability: Tensor, true: Tensor) -> dict[str, float]:
+    if not true.numel():
+        return {"ece": 0.0, "brier": 0.0}
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    error = binary_calibration_error(probability, true.long(), n_bins=15, norm="l1", validate_args=False)
+    return {"ece": float(error), "brier": float((probability - true.float()).square().mean())}
 
 
 def _distances(predicted: Tensor, true: Tensor, spacing: tuple[float, float]) -> dict[str, float]:

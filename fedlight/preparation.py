@@ -238,7 +238,7 @@ def differences(
     saved: Mapping[str, Any], now: Mapping[str, Any], may_change: tuple[str, ...] = _MAY_CHANGE
 ) -> list[str]:
     """Returns one clause for every setting of two configs that differs and must not."""
-    before, after = _flat(saved), _flat(now)
+    before, after = flat(saved), flat(now)
     return [
         f"{name} was {before.get(name)}, is {after.get(name)}"
         for name in sorted({*before, *after})
@@ -246,7 +246,12 @@ def differences(
     ]
 
 
-def _flat(tree: Any, name: str = "") -> dict[str, Any]:
+def flat(tree: Any, name: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested settings by their dotted names.
+
+    >>> flat({"data": {"sizes": [8, 16]}})
+    {'data.sizes.0': 8, 'data.sizes.1': 16}
+    """
     if isinstance(tree, Mapping):
         items = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list):
@@ -254,5 +259,5 @@ def _flat(tree: Any, name: str = "") -> dict[str, Any]:
     else:
         return {name: tree}
     return {
-        key: value for part, branch in items for key, value in _flat(branch, f"{name}.{part}" if name else part).items()
+        key: value for part, branch in items for key, value in flat(branch, f"{name}.{part}" if name else part).items()
     }

@@ -13,7 +13,7 @@ import torch
 
 import fedlight
 from fedlight import state
-from fedlight.checkpoint import RunFolder, SiteStore, newest, next_free, numbered
+from fedlight.checkpoint import RunFolder, SiteStore, Which, newest, next_free, numbered
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor
@@ -81,20 +81,26 @@ class Run:
 
     @classmethod
     def reopen(
-        cls, federation: Federation, module: FederatedModule, data: FederatedDataModule, ckpt_path: str | None
+        cls,
+        federation: Federation,
+        module: FederatedModule,
+        data: FederatedDataModule,
+        ckpt_path: str | None,
+        which: Which = "selected",
     ) -> Run:
-        """Opens a trained run with its selected model, for scoring."""
+        """Opens a trained run with its selected model or that of its last round, for scoring."""
         folder = trained(federation.run_folder, ckpt_path)
         if federation.config:
             check_scored_config(folder.config(), federation.config)
         module.forgo_pretraining()
         run = cls._assemble(federation, module, data, folder)
         run.took_part = (folder.load() or {}).get("took_part", {})
-        run.server.round = load_selected(run.folder, module)
+        run.server.round = load_model_file(folder.model(which), module)
         run.server.params, run.server.buffers = state.parameters_of(module), state.buffers_of(module)
         run.server.shared = {plugin.instance_id: reference for plugin, reference in module.harmonisers}
         run.server.deployed = run.server.params
-        run.make_client = replace(run.make_client, selected=True)
+        run.make_client = replace(run.make_client, selected=which == "selected")
+        run.info = replace(run.info, scoring=which)
         return run
 
     @classmethod
@@ -136,10 +142,7 @@ class Run:
         self.num_samples = executor.open(
             self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
         )
-        scoring = self.make_client.selected
-        self.tracker.start(
-            replace(self.info, start_round=self.server.round, num_samples=self.num_samples, scoring=scoring)
-        )
+        self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
 
     def keep(self, selected: bool) -> None:
         """Writes what a round leaves behind; the server's own state comes last and makes the round final."""
@@ -157,20 +160,22 @@ class Run:
         rows = [{"site": evaluation.site, **row} for evaluation in evaluations for row in evaluation.cases]
         self.tracker.on_test(split, model or "global", evaluations, rows)
 
-    def score_held_out(self, broadcast: Broadcast, institution: str) -> list[Evaluation]:
-        """Scores the institution that took no part, with every model that the federation has for it."""
-        scored = []
-        for model, evaluation in score_unseen(self.make_client, broadcast, institution, bool(self.server.private)):
-            self.record("held-out", [evaluation], model)
-            scored.append(evaluation)
-        return scored
+    def score_held_out(self, broadcast: Broadcast, institutions: Sequence[str]) -> list[Evaluation]:
+        """Scores the institutions that took no part, with every model that the federation has for them."""
+        scored: dict[str, list[Evaluation]] = {}
+        for institution in institutions:
+            for model, evaluation in score_unseen(self.make_client, broadcast, institution, bool(self.server.private)):
+                scored.setdefault(model, []).append(evaluation)
+        for model, evaluations in scored.items():
+            self.record("held-out", evaluations, model)
+        return [evaluation for evaluations in scored.values() for evaluation in evaluations]
 
     def show(self) -> None:
         """Gives trackers that want them examples of the selected model's work at every institution."""
         if not self.tracker.overlays or not self.folder.selected.is_file():
             return
         module, data = self.make_client.module, self.make_client.data
-        load_selected(self.folder, module)
+        load_model_file(self.folder.selected, module)
         for institution in (institution for site in self.sites for institution in data.institutions(site)):
             shown = examples(module, data, institution)
             if shown is not None:
@@ -189,11 +194,11 @@ class Run:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _check_sites(self) -> None:
-        scoring = self.make_client.selected
-        for site in self.took_part if self.own_models or not scoring else ():
+        selected = self.make_client.selected
+        for site in self.took_part if self.own_models or not self.info.scoring else ():
             store = self.make_client.store(site)
             try:
-                kept = store.selected() if scoring else store.load(self.server.round)
+                kept = store.selected() if selected else store.load(self.server.round)
             except ValueError as error:
                 raise ConfigError(f"{error}. Bring the file back, or start a new run.") from error
             if kept is None:
@@ -208,7 +213,7 @@ class Run:
             "round": self.server.round,
             "classes": list(self.info.classes),
             "sites": list(self.sites),
-            "held_out": self.info.held_out,
+            "held_out": list(self.info.held_out),
         }
         return {**module.checkpoint(), "fedlight": about}
 
@@ -244,21 +249,21 @@ def trained(path: Path, ckpt_path: str | None) -> RunFolder:
     return folder
 
 
-def load_selected(folder: RunFolder, module: FederatedModule) -> int:
-    """Loads a run's selected model into a task whose network is built and returns the model's round.
+def load_model_file(path: Path, module: FederatedModule) -> int:
+    """Loads a model that a run has kept into a task whose network is built and returns the model's round.
 
     Raises:
         ConfigError: If the file is damaged or of another network.
     """
     try:
-        checkpoint = torch.load(folder.selected, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
     except (EOFError, pickle.UnpicklingError) as error:
-        raise ConfigError(f"{folder.selected} is damaged. Train on with --ckpt_path {folder.path}.") from error
+        raise ConfigError(f"{path} is damaged. Train on with --ckpt_path {path.parent}.") from error
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{folder.selected} is damaged or of another network: {reason}") from error
+        raise ConfigError(f"{path} is damaged or of another network: {reason}") from error
     return int(checkpoint["fedlight"]["round"])
 
 
@@ -272,7 +277,7 @@ def load_model(
     """
     module.forgo_pretraining()
     build(module, data, (), seed)
-    load_selected(folder, module)
+    load_model_file(folder.selected, module)
     owners = sorted(path.parent.name for path in folder.sites.glob("*/selected.safetensors"))
     if site is None and not owners:
         return
@@ -322,7 +327,7 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         folder=folder.path,
         config=config,
         sites=data.sites,
-        held_out=data.held_out_site,
+        held_out=data.held_out_sites,
         classes=data.format.classes,
         rounds=federation.rounds,
         local_steps=dict.fromkeys(data.sites, federation.local.steps) if federation.local.steps else {},

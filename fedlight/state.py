@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,11 @@ def zip_map(function: Callable[..., Tensor], first: Mapping[str, Tensor], *other
 def select(state: Mapping[str, Tensor], names: Collection[str]) -> State:
     """Returns the part of a state with the given names, in the state's own order."""
     return {name: value for name, value in state.items() if name in names}
+
+
+def flat(tensors: Sequence[Tensor]) -> Tensor:
+    """Lays tensors end to end: (n,), with gradient; one operation on it is one operation on all of them."""
+    return torch.cat([value.flatten() for value in tensors]) if tensors else torch.zeros(0)
 
 
 def num_bytes(state: Mapping[str, Tensor]) -> int:

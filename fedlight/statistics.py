@@ -60,3 +60,21 @@ def fuse_moments(counts: Tensor, means: Tensor, variances: Tensor) -> tuple[Tens
     mean = (share * means.double()).sum(0)
     variance = (share * (variances.double() + (means.double() - mean).square())).sum(0)
     return mean.to(means.dtype), variance.to(means.dtype)
+
+
+def fuse_covariances(counts: Tensor, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor]:
+    """Fuses the moments of several groups into those of their union (law of total covariance).
+
+    Args:
+        counts: (K,), the weight of each group.
+        means: (K, d).
+        covariances: (K, d, d), biased.
+
+    Returns:
+        Mean (d,) and biased covariance (d, d) of the union, computed in float64.
+    """
+    share, wide = counts.double() / counts.double().sum(), means.double()
+    mean = share @ wide
+    away = wide - mean
+    covariance = (share[:, None, None] * (covariances.double() + away[:, :, None] * away[:, None, :])).sum(0)
+    return mean.to(means.dtype), covariance.to(covariances.dtype)

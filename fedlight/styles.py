@@ -26,7 +26,7 @@ from fedlight.plugins import ClientPlugin, Harmonisation, StyleAugmentation
 from fedlight.plugins.discovery import registered
 from fedlight.preparation import ConfigError
 from fedlight.randomness import generator
-from fedlight.run import load_selected
+from fedlight.run import load_model_file
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.update import Broadcast, RoundContext
 
@@ -79,7 +79,7 @@ def draw_styles(
         return [*said, f"{str(error)[0].upper()}{str(error)[1:]}"]
     panels = {"untrained": channel_means(module, data, stage, seed)}
     for run in runs:
-        load_selected(run, module)
+        load_model_file(run.selected, module)
         panels[run.path.name] = channel_means(module, data, stage, seed)
     plot(panels, stage, output / "features.png")
     said.append(f"{output / 'features.png'}: every image's channel means at {stage}, by site.")

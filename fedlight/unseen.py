@@ -14,7 +14,7 @@ from fedlight.update import Broadcast, Evaluation
 def score_unseen(
     make_client: ClientFactory, broadcast: Broadcast, institution: str, private: bool
 ) -> Iterator[tuple[str, Evaluation]]:
-    """Scores every model that the federation has to offer to an unseen institution, distances included.
+    """Scores every model that the federation has to offer to an unseen institution, in detail.
 
     Where all parameters are shared that is one, called "global". Where some stay at the sites there is one for every
     site, made of the shared parameters and that site's own, and one with the sites' weighted mean of these, called
@@ -47,6 +47,6 @@ def _scored(model: str, client: Client, institution: str, round: int) -> Iterato
     """Scores what a client has loaded; with running statistics of this institution, if they are not shared."""
     if client.local.buffers != "average" and buffers_of(client.module):
         recalibrate(client.module, (client.module.seen(batch) for batch in client.data.loader(institution, "test")))
-    evaluation = client.score(institution, "test", round, distances=True)
+    evaluation = client.score(institution, "test", round, detailed=True)
     if evaluation is not None:
         yield model, evaluation

@@ -325,7 +325,7 @@ def test_a_mistake_is_answered_in_one_sentence_before_any_training(
         (["data", "check"], "data check takes a root or a config (-c), not both."),
         (["data", "check", "x", "--output", "no/sheet.png"], "--output must lie in a folder that exists"),
         (["predict", "--run"], "--run must name the folder of a run, got nothing."),
-        (["plugins", "FedAvgX"], "Did you mean FedAvg?"),
+        (["plugins", "FedAvgX"], "Did you mean FedAvg or FedAvgM?"),
         (["data", "chek", "x"], "invalid choice: 'chek'"),
     ],
 )

@@ -15,7 +15,7 @@ from fedlight.batch import Batch
 from fedlight.checkpoint import RunFolder
 from fedlight.federation import Federation
 from fedlight.geometry import onto_grid
-from fedlight.run import load_selected
+from fedlight.run import load_model_file
 from fedlight.tasks import SegmentationTask
 from tests.conftest import small_sites, small_task
 
@@ -43,7 +43,7 @@ def test_a_checkpoint_harmonises_what_it_segments(trained: RunFolder) -> None:
     again = small_task()
     again.bind(small_sites().format)
     again.configure_model()
-    load_selected(trained, again)
+    load_model_file(trained.selected, again)
     with torch.no_grad():
         torch.testing.assert_close(again.eval().segment(batch), task.segment(batch))
         again.harmonisers = ()

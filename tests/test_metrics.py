@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedlight.metrics import is_higher_better, mean_over_sites, score_case, summarise, worst_site
+from fedlight.metrics import is_higher_better, mean_over_sites, score_calibration, score_case, summarise, worst_site
 
 BINARY = ("background", "vessel")
 
@@ -149,3 +149,23 @@ def test_the_worst_site_has_the_lowest_overlap_or_the_largest_distance() -> None
 )
 def test_direction_of_a_metric(metric: str, higher: bool) -> None:
     assert is_higher_better(metric) is higher
+
+
+def test_calibration_is_the_gap_between_confidence_and_frequency() -> None:
+    """Four valid pixels: probability 0.8 three times, two of them foreground, and 0.1 once, background.
+
+    Two bins are hit: |2/3 - 0.8| * 3/4 + |0 - 0.1| * 1/4 = 0.1 + 0.025. Brier: (0.04 + 0.04 + 0.64 + 0.01) / 4.
+    The fifth pixel, confidently wrong, is not valid.
+    """
+    foreground = torch.tensor([[0.8, 0.8, 0.8, 0.1, 1.0]])
+    mask, valid = torch.tensor([[1, 1, 0, 0, 0]]), torch.tensor([[True, True, True, True, False]])
+    scores = score_calibration(torch.stack([1 - foreground, foreground]), mask, valid, ("background", "disc"))
+    assert scores["ece"] == scores["ece/disc"] == pytest.approx(0.125)
+    assert scores["brier"] == scores["brier/disc"] == pytest.approx(0.1825)
+
+
+def test_calibration_without_a_valid_pixel_is_perfect() -> None:
+    nothing = torch.zeros(1, 2, dtype=torch.bool)
+    scores = score_calibration(torch.ones(3, 1, 2) / 3, torch.zeros(1, 2).long(), nothing, ("background", "a", "b"))
+    assert set(scores.values()) == {0.0}
+    assert set(scores) == {"ece", "brier", "ece/a", "ece/b", "brier/a", "brier/b"}

@@ -16,12 +16,13 @@ from fedlight.data.cases import Case, Survey, keep_within, make_case, make_cases
 from fedlight.data.content import check_content
 from fedlight.data.dataset import EvaluationBatches, InOrder, Shuffled, TrainingBatches, batches
 from fedlight.data.federated import DataError, FederatedDataModule, Stage
-from fedlight.data.findings import KINDS, Findings, nearest
+from fedlight.data.findings import KINDS, Findings
 from fedlight.data.image_files import ImageSource
 from fedlight.data.preparation import Preparation
 from fedlight.data.source import CaseError, Entry
 from fedlight.data.splits import STAGES, Split
 from fedlight.data.transforms import Augmentation, TransformConfig
+from fedlight.messages import did_you_mean
 
 POOLED = "pooled"
 """The one client that has the data of all training institutions."""
@@ -33,7 +34,7 @@ class CaseSites(FederatedDataModule):
     """Institutions made of single cases; a subclass says which cases there are and how they are split.
 
     Args:
-        held_out: The institution that takes no part in training.
+        held_out: The institution that takes no part in training, or several.
         pooled: Whether all training institutions form one client.
         batch_size: Samples in a batch.
         transforms: Random transforms of training samples.
@@ -44,7 +45,7 @@ class CaseSites(FederatedDataModule):
 
     def __init__(
         self,
-        held_out: str | None,
+        held_out: list[str] | str | None,
         pooled: bool,
         batch_size: int,
         transforms: Sequence[TransformConfig],
@@ -98,14 +99,14 @@ class CaseSites(FederatedDataModule):
         return (POOLED,) if self.pooled else self._training()
 
     @property
-    def held_out_site(self) -> str | None:
-        """The institution that takes no part in training."""
-        return self.held_out
+    def held_out_sites(self) -> tuple[str, ...]:
+        """The institutions that take no part in training."""
+        return tuple(sorted({self.held_out} if isinstance(self.held_out, str) else set(self.held_out or ())))
 
     def institutions(self, site: str) -> tuple[str, ...]:
         """The institutions whose data a client has."""
         if site not in self.sites:
-            raise KeyError(f"{site} is not a client. {nearest(site, self.sites)}Known: {', '.join(self.sites)}.")
+            raise KeyError(f"{site} is not a client. {did_you_mean(site, self.sites)}Known: {', '.join(self.sites)}.")
         return self._training() if self.pooled else (site,)
 
     def num_samples(self, site: str) -> int:
@@ -145,7 +146,7 @@ class CaseSites(FederatedDataModule):
         return self.survey()
 
     def _training(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self._prepared().cases) - {self.held_out}))
+        return tuple(sorted(set(self._prepared().cases).difference(self.held_out_sites)))
 
     def _train_cases(self, site: str) -> list[Case]:
         cases = self._prepared().cases
@@ -155,13 +156,14 @@ class CaseSites(FederatedDataModule):
         findings = Findings()
         self._check_arguments(findings)
         entries = self.catalogue(findings)
-        if self.held_out is not None and entries and self.held_out not in entries:
-            findings.error(_unknown("data.held_out", self.held_out, entries))
-        stages = self.split({site: entries[site] for site in entries if site != self.held_out}, findings)
+        for site in self.held_out_sites if entries else ():
+            if site not in entries:
+                findings.error(_unknown("data.held_out", site, entries))
+        stages = self.split({site: entries[site] for site in entries if site not in self.held_out_sites}, findings)
         pairs = [(site, entry) for site in entries for entry in entries[site]]
         made = make_cases(pairs, self.preparation, len(self.format.classes), findings)
-        cases = _arrange(keep_within(made, self.cache_gb, findings), entries, stages, self.held_out)
-        check_content(cases, self.format.classes, self.held_out, findings)
+        cases = _arrange(keep_within(made, self.cache_gb, findings), entries, stages, self.held_out_sites)
+        check_content(cases, self.format.classes, self.held_out_sites, findings)
         return Survey(cases, findings.sentences())
 
     def _check_arguments(self, findings: Findings) -> None:
@@ -176,15 +178,15 @@ class CaseSites(FederatedDataModule):
 
 
 def _unknown(argument: str, site: str, known: Mapping[str, object]) -> str:
-    return f"{argument}: there is no site {site}. {nearest(site, known)}Known sites: {', '.join(sorted(known))}."
+    return f"{argument}: there is no site {site}. {did_you_mean(site, known)}Known sites: {', '.join(sorted(known))}."
 
 
 def _arrange(
-    cases: Sequence[Case], entries: Mapping[str, object], stages: Mapping[str, Split], held_out: str | None
+    cases: Sequence[Case], entries: Mapping[str, object], stages: Mapping[str, Split], held_out: Sequence[str]
 ) -> dict[str, dict[Stage, list[Case]]]:
     result: dict[str, dict[Stage, list[Case]]] = {site: {stage: [] for stage in STAGES} for site in sorted(entries)}
     for case in sorted(cases, key=lambda case: case.name):
-        stage = "test" if case.site == held_out else stages.get(case.site, {}).get(case.name)
+        stage = "test" if case.site in held_out else stages.get(case.site, {}).get(case.name)
         if stage is not None:
             result[case.site][stage].append(case)
     return result

@@ -67,7 +67,7 @@ class Report:
 def check(data: CaseSites) -> Report:
     """Reads and checks all data without raising."""
     survey = data.survey()
-    rows = [_row(site, splits, data.format.classes, data.held_out) for site, splits in survey.cases.items()]
+    rows = [_row(site, splits, data.format.classes, data.held_out_sites) for site, splits in survey.cases.items()]
     return Report(rows, survey.findings)
 
 
@@ -98,11 +98,11 @@ def _line(finding: Finding) -> Text:
     return Text.assemble((f"{finding.severity}: ", style), finding.text)
 
 
-def _row(site: str, splits: Mapping[Stage, Sequence[Case]], classes: Sequence[str], held_out: str | None) -> SiteRow:
+def _row(site: str, splits: Mapping[Stage, Sequence[Case]], classes: Sequence[str], held_out: Sequence[str]) -> SiteRow:
     cases = [case for stage in STAGES for case in splits[stage]]
     texts = (_sizes(cases), _channels(cases), _foreground(cases, classes), _intensity(cases)) if cases else ("",) * 4
     return SiteRow(
-        f"{site} (held out)" if site == held_out else site,
+        f"{site} (held out)" if site in held_out else site,
         len(cases),
         len(splits["train"]),
         len(splits["val"]),

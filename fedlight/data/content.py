@@ -14,13 +14,13 @@ from fedlight.data.findings import Findings, listing
 Arranged = Mapping[str, Mapping[Stage, Sequence[Case]]]
 
 
-def check_content(cases: Arranged, classes: Sequence[str], held_out: str | None, findings: Findings) -> None:
+def check_content(cases: Arranged, classes: Sequence[str], held_out: Sequence[str], findings: Findings) -> None:
     """Reports small images, empty masks, classes that a site lacks, and images that leak between splits or sites.
 
     Args:
         cases: Institution -> split -> cases.
         classes: Names of the classes, background first.
-        held_out: The institution that takes no part in training.
+        held_out: The institutions that take no part in training.
         findings: Takes what is found; only a site whose training masks are all empty is an error.
     """
     for site, splits in cases.items():
@@ -29,7 +29,7 @@ def check_content(cases: Arranged, classes: Sequence[str], held_out: str | None,
         empty = [case for case in whole if not case.facts.shares[1:].any()]
         for case in empty:
             findings.case("mask empty", site, case.name)
-        if site != held_out and splits["train"] and all(case in empty for case in splits["train"]):
+        if site not in held_out and splits["train"] and all(case in empty for case in splits["train"]):
             findings.error(_all_empty(site, len(splits["train"])), site)
         elif len(empty) < len(whole):
             _check_classes(site, whole, classes, findings)

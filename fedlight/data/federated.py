@@ -20,10 +20,10 @@ class DataError(ValueError):
 
 
 class FederatedDataModule(LightningDataModule):
-    """Data of several institutions, some of which train together while one may take no part.
+    """Data of several institutions, some of which train together while others may take no part.
 
     ``prepare`` reads and checks everything once, before any training starts. A site's cases are split into "train",
-    "val" and "test"; all cases of the held-out site are "test". With ``pooled``, all training institutions form one
+    "val" and "test"; all cases of a held-out site are "test". With ``pooled``, all training institutions form one
     client called "pooled", which is the reference arm of centralised training.
     """
 
@@ -38,12 +38,12 @@ class FederatedDataModule(LightningDataModule):
     @property
     @abstractmethod
     def sites(self) -> tuple[str, ...]:
-        """The clients of the federation, sorted: institutions without the held-out one, or ("pooled",)."""
+        """The clients of the federation, sorted: institutions without the held-out ones, or ("pooled",)."""
 
     @property
     @abstractmethod
-    def held_out_site(self) -> str | None:
-        """The institution that takes no part in training."""
+    def held_out_sites(self) -> tuple[str, ...]:
+        """The institutions that take no part in training, sorted; most often one, or none."""
 
     @abstractmethod
     def institutions(self, site: str) -> tuple[str, ...]:

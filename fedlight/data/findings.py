@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -111,14 +110,3 @@ def listing(items: Sequence[str], shown: int = SHOWN) -> str:
     """
     more = len(items) - shown
     return f"{', '.join(items[:shown])} and {more} more" if more > 0 else ", ".join(items)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns "Did you mean ...? " for a misspelt name, or nothing if no known name is near.
-
-    >>> nearest("drvie", ["drive", "chase"])
-    'Did you mean drive? '
-    """
-    lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
-    return f"Did you mean {' or '.join(lower[match] for match in close)}? " if close else ""

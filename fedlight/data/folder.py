@@ -26,8 +26,8 @@ class FolderSites(CaseSites):
 
     Args:
         root: Folder with one folder a site.
-        sites: Sites to use, all by default; the held-out site is added to them.
-        held_out: Site that takes no part in training; all its cases are for testing.
+        sites: Sites to use, all by default; held-out sites are added to them.
+        held_out: Site that takes no part in training, or several; all their cases are for testing.
         pooled: Train one client on the data of all training sites (the reference arm of centralised training).
         image_size: Grid that images are resized to, keeping their aspect, and padded to: side, or height and width.
             Evaluation is on the grid of the file. Give this or ``patch_size``.
@@ -56,7 +56,7 @@ class FolderSites(CaseSites):
         self,
         root: str,
         sites: list[str] | None = None,
-        held_out: str | None = None,
+        held_out: list[str] | str | None = None,
         pooled: bool = False,
         image_size: int | tuple[int, int] | None = None,
         patch_size: int | tuple[int, int] | None = None,
@@ -109,9 +109,9 @@ class FolderSites(CaseSites):
         if not self._mask_values_fit(findings):
             return {}
         pattern = self._pattern(findings)
-        sites = find_sites(Path(self.root), self.chosen_sites, self.held_out, findings)
-        if sites and not set(sites) - {self.held_out}:
-            findings.error(f"data.held_out {self.held_out} is the only site. Training needs at least one other.")
+        sites = find_sites(Path(self.root), self.chosen_sites, self.held_out_sites, findings)
+        if sites and not set(sites).difference(self.held_out_sites):
+            findings.error(f"data.held_out {', '.join(sites)} leaves no site to train. Hold out fewer.")
         return {site: self._entries(site, pattern, findings) for site in sites}
 
     def split(self, entries: Mapping[str, Sequence[Entry]], findings: Findings) -> Mapping[str, Split]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedlight.data.findings import Findings, listing, nearest
+from fedlight.data.findings import Findings, listing
 from fedlight.data.images import SUFFIXES
+from fedlight.messages import did_you_mean
 
 LAYOUT = "A root holds one folder a site, each with images/ and masks/, and fov/ if only a part of the image counts."
 
@@ -24,17 +25,17 @@ class Files:
     fov: Path | None
 
 
-def find_sites(root: Path, sites: Sequence[str] | None, held_out: str | None, findings: Findings) -> list[str]:
-    """Returns the sites below a root: those asked for and the held-out one, or all of them."""
+def find_sites(root: Path, sites: Sequence[str] | None, held_out: Sequence[str], findings: Findings) -> list[str]:
+    """Returns the sites below a root: those asked for and the held-out ones, or all of them."""
     known = _sites_below(root, findings)
     if sites is None or not known:
         return known
     for site in sites:
         if site not in known:
             findings.error(
-                f"data.sites: there is no site {site}. {nearest(site, known)}Known sites: {', '.join(known)}."
+                f"data.sites: there is no site {site}. {did_you_mean(site, known)}Known sites: {', '.join(known)}."
             )
-    return [site for site in known if site in sites or site == held_out]
+    return [site for site in known if site in sites or site in held_out]
 
 
 def _sites_below(root: Path, findings: Findings) -> list[str]:

@@ -53,7 +53,7 @@ class SyntheticSites(CaseSites):
 
     Args:
         num_sites: Number of institutions.
-        held_out: Institution that takes no part in training; all its cases are for testing.
+        held_out: Institution that takes no part in training, or several; all their cases are for testing.
         pooled: Train one client on the data of all training institutions.
         cases: Cases of every institution, or one number an institution.
         image_size: Side of the images in pixels.
@@ -71,7 +71,7 @@ class SyntheticSites(CaseSites):
     def __init__(
         self,
         num_sites: int = 4,
-        held_out: str | None = None,
+        held_out: list[str] | str | None = None,
         pooled: bool = False,
         cases: int | list[int] = 24,
         image_size: int = 64,
@@ -128,7 +128,7 @@ class SyntheticSites(CaseSites):
         before = len(findings.whole)
         if isinstance(self.cases, list) and len(self.cases) != self.num_sites:
             findings.error(f"data.cases has {len(self.cases)} numbers for {self.num_sites} sites. Give one a site.")
-        if self.num_sites < 1 + (self.held_out is not None):
+        if self.num_sites < 1 + len(self.held_out_sites):
             findings.error(f"data.num_sites is {self.num_sites}: at least one site must train. Try 4.")
         if self.image_size < SMALLEST:
             findings.error(

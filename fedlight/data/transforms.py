@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlight.data.federated import DataError
-from fedlight.data.findings import nearest
 from fedlight.data.preparation import full_range
 from fedlight.data.source import Pixels
+from fedlight.messages import did_you_mean
 
 TransformConfig: TypeAlias = str | dict[str, Any]
 """A class name, or a dict with ``class_path`` and ``init_args``; names without a module are albumentations'."""
@@ -103,7 +103,7 @@ def _known(path: str) -> Any:
         return found
     names = [name for name, value in vars(library).items() if inspect.isclass(value)]
     raise DataError(
-        f"data.transforms: {path} is not a transform. {nearest(name, names)}Names without a module are those of "
+        f"data.transforms: {path} is not a transform. {did_you_mean(name, names)}Names without a module are those of "
         f"albumentations {library.__version__}."
     )
 
@@ -112,7 +112,7 @@ def _check_arguments(path: str, known: Any, init_args: Mapping[str, Any]) -> Non
     accepted = [name for name in inspect.signature(known.__init__).parameters if name != "self"]
     for name in init_args:
         if name not in accepted:
-            message = f"data.transforms: {path} has no argument {name}. {nearest(name, accepted)}"
+            message = f"data.transforms: {path} has no argument {name}. {did_you_mean(name, accepted)}"
             raise DataError(f"{message}It takes {', '.join(accepted)}.")
 
 

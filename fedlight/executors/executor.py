@@ -17,7 +17,7 @@ from fedlight.tasks.federated_module import FederatedModule
 from fedlight.update import Broadcast, Evaluation, SiteFailure, Update
 
 Phase = Literal["fit", "evaluate", "validate", "test"]
-"""Training, the evaluation of every round, and scoring with surface distances on validation or test cases."""
+"""Training, the evaluation of every round, and scoring in detail on validation or test cases."""
 
 Reply = Update | tuple[Evaluation, ...] | SiteFailure
 

@@ -59,7 +59,7 @@ class InProcess(Executor):
         client = self._clients[site]
         if phase != "fit":
             stage: Stage = "test" if phase == "test" else "val"
-            return client.evaluate(broadcast, stage, distances=phase != "evaluate")
+            return client.evaluate(broadcast, stage, detailed=phase != "evaluate")
         update = client.fit(broadcast)
         self._make_client.store(site).save(broadcast.context.round, client.state_dict())
         self._finished[site] = broadcast.context.round

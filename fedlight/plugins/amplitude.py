@@ -17,6 +17,16 @@ NO_PHASE = 1e-6
 """Amplitudes below this, in units of intensity, are rounding errors."""
 
 
+def require_window(window: float) -> None:
+    """Checks the half-width of a window as a share of an image's shorter side.
+
+    Raises:
+        ValueError: If it is none or more than half.
+    """
+    if not 0 < window < 0.5:
+        raise ValueError(f"window must be in (0, 0.5), got {window}. The default is 0.1.")
+
+
 def half_width(window: float, height: int, width: int) -> int:
     """Returns b, the highest frequency of a window.
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.data_format import DataFormat
-from fedlight.plugins.amplitude import half_width, low_frequencies
+from fedlight.plugins.amplitude import half_width, low_frequencies, require_window
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.plugins.style import StyleAugmentation
+from fedlight.plugins.style import StyleAugmentation, require_min_images, require_spread
 from fedlight.update import Broadcast, RoundContext
 
 log = logging.getLogger("fedlight")
@@ -34,12 +34,9 @@ class AmplitudeBank(StyleAugmentation):
         return True
 
     def validate(self) -> None:
-        if not 0 < self.window < 0.5:
-            raise ValueError(f"window must be in (0, 0.5), got {self.window}. The default is 0.1.")
-        if self.spread < 0:
-            raise ValueError(f"spread must not be negative, got {self.spread}. 0 takes every site's mean amplitude.")
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_window(self.window)
+        require_spread(self.spread)
+        require_min_images(self.min_images)
 
     def check(self, data: DataFormat) -> None:
         if self.active():

@@ -8,7 +8,6 @@ plugins by calling ``discover()`` before they read anything that names one.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import sys
@@ -21,6 +20,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from fedlight.messages import did_you_mean
 from fedlight.plugins.card import Card, parse
 from fedlight.plugins.plugin import Plugin
 
@@ -110,10 +110,8 @@ def find(name: str, kind: type[Plugin] = Plugin) -> PluginInfo:
     known = {info.name: info for info in registered() if issubclass(info.cls, kind)}
     if name in known:
         return known[name]
-    lower = {each.lower(): each for each in known}
-    nearest = difflib.get_close_matches(name.lower(), lower, n=1)
-    hint = f" Did you mean {lower[nearest[0]]}?" if nearest else ""
-    raise ValueError(f"{kind.kind} must be one of {', '.join(known)}, got {name}.{hint}")
+    sentence = f"{kind.kind} must be one of {', '.join(known)}, got {name}. {did_you_mean(name, known)}"
+    raise ValueError(sentence.rstrip())
 
 
 # --- the three ways in ---------------------------------------------------------------------------------------------

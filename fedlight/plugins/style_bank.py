@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,7 +13,13 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.plugins.client_plugin import Statistics
-from fedlight.plugins.style import StyleAugmentation, exchange_moments, require_probability
+from fedlight.plugins.style import (
+    StyleAugmentation,
+    exchange_moments,
+    require_min_images,
+    require_probability,
+    require_spread,
+)
 from fedlight.statistics import channel_moments, valid_at
 from fedlight.update import Broadcast, RoundContext
 
@@ -27,6 +34,7 @@ class StyleBank(StyleAugmentation):
     measured at later ones. What is not valid keeps its values. A round without a bank is plain training.
     """
 
+    null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
     p: float
     min_images: int
 
@@ -51,8 +59,7 @@ class StyleBank(StyleAugmentation):
 
     def validate(self) -> None:
         require_probability(self.p)
-        if self.min_images < 1:
-            raise ValueError(f"min_images must be at least 1, got {self.min_images}. The default is 5.")
+        require_min_images(self.min_images)
         if self.p == 1 and len(self.stages) > 1:
             raise ValueError(
                 "p must be below 1 with several stages, got 1: no image would be left to measure. Use 0.9."
@@ -119,7 +126,16 @@ class StyleBank(StyleAugmentation):
 
 
 class MomentBank(StyleBank):
-    """A bank whose styles are mean and standard deviation of every channel: mu and sigma."""
+    """A bank whose styles are mean and standard deviation of every channel: mu and sigma.
+
+    Members that draw styles may have the argument ``spread``: how far around a site's mean style; 0 takes it itself.
+    """
+
+    spread: float = 1.0
+
+    def validate(self) -> None:
+        super().validate()
+        require_spread(self.spread)
 
     def describe(self, x: Tensor, valid: Tensor) -> Tensor:
         mean, variance = channel_moments(x, valid)
@@ -129,11 +145,11 @@ class MomentBank(StyleBank):
         """Returns mean of mu, mean of sigma, deviation of mu and of sigma over images: (n, 2, C) to (4, C)."""
         return torch.cat([styles.mean(0), styles.std(0, unbiased=False)])
 
-    def drawn(self, others: Tensor, spread: float) -> Tensor:
-        """Draws a style around that of a site: mu_s and sigma_s, (N, 4, C) to (N, 2, C); spread 0 takes its mean."""
+    def drawn(self, others: Tensor) -> Tensor:
+        """Draws a style around that of a site: mu_s and sigma_s, (N, 4, C) to (N, 2, C)."""
         center, deviation = others[:, :2], others[:, 2:]  # (N, 2, C), of mu and sigma
         noise = torch.randn(center.shape, generator=self.generator).to(center.device)
-        return not_negative(center + spread * noise * deviation)
+        return not_negative(center + self.spread * noise * deviation)
 
     @staticmethod
     def put_on_style(x: Tensor, own: Tensor, style: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class FederatedModule(LightningModule):
         self.harmonisers: Harmonisers = ()
         self.global_round = 1
         self.optimizer_state: Mapping[Any, Any] | None = None
-        self.distances = False  # whether `score` measures surface distances too
+        self.detailed = False  # whether `score` measures surface distances and calibration too
         self.rows: list[Row] = []
         self._batch: Batch | None = None
         self._features: dict[str, Tensor] = {}

@@ -16,7 +16,7 @@ from torch.optim import Adam
 from fedlight.batch import Batch
 from fedlight.data_format import DataFormat
 from fedlight.geometry import restore
-from fedlight.metrics import score_case
+from fedlight.metrics import score_calibration, score_case
 from fedlight.tasks.factories import unwrapped
 from fedlight.tasks.federated_module import FederatedModule, OptimizerFactory, Row, SchedulerFactory
 from fedlight.tasks.losses import dice_cross_entropy
@@ -231,21 +231,23 @@ class SegmentationTask(FederatedModule):
         return torch.cat([F.pad(case, (0, width - case.shape[-1], 0, height - case.shape[-2])) for case in cases])
 
     def score(self, batch: Batch) -> list[Row]:
-        """Returns one row a case: "case", then the numbers of ``fedlight.metrics.score_case``."""
-        predictions = self.segment(batch).argmax(1)  # (N, height, width)
-        return [self._score_one(batch, i, prediction) for i, prediction in enumerate(predictions)]
+        """Returns one row a case: "case", then the numbers of ``fedlight.metrics``, all only if ``detailed``."""
+        return [self._score_one(batch, i, probabilities) for i, probabilities in enumerate(self.segment(batch))]
 
-    def _score_one(self, batch: Batch, index: int, prediction: Tensor) -> Row:
+    def _score_one(self, batch: Batch, index: int, probabilities: Tensor) -> Row:
         height, width = batch["size"][index].tolist()
+        mask, valid = (batch[name][index, :height, :width] for name in ("mask", "valid"))
         y, x = batch["spacing"][index].tolist()
         scores = score_case(
-            prediction=prediction[:height, :width],
-            mask=batch["mask"][index, :height, :width],
-            valid=batch["valid"][index, :height, :width],
+            prediction=probabilities.argmax(0)[:height, :width],
+            mask=mask,
+            valid=valid,
             spacing=(y, x),
             classes=self.classes,
-            distances=self.distances,
+            distances=self.detailed,
         )
+        if self.detailed:
+            scores |= score_calibration(probabilities[:, :height, :width], mask, valid, self.classes)
         return {"case": batch["case"][index], **scores}
 
     def _probabilities(self, logits: Tensor) -> Tensor:

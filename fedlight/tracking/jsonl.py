@@ -21,7 +21,8 @@ class JsonlTracker(Tracker):
 
     - ``metrics.jsonl``: one JSON object a row (see ``fedlight.tracking.rows``); undefined numbers are null.
     - ``metrics.csv``: the same numbers, one a line.
-    - ``test_cases.csv``, ``held_out_cases.csv``, ``val_cases.csv``: one line a case and model.
+    - ``test_cases.csv``, ``held_out_cases.csv``, ``val_cases.csv``: one line a case and model; where the
+      model of the last round was scored, its files end in ``_last.csv``.
 
     A round that is trained again after a crash replaces its rows and all later ones, and a line that a crash tore is
     removed, so a resumed run leaves the files of an uninterrupted one (except for times). Opening a finished run to
@@ -33,7 +34,7 @@ class JsonlTracker(Tracker):
         self._in_sequence = False
 
     def start(self, run: RunInfo) -> None:
-        self._folder, self._in_sequence = run.folder, False
+        self._folder, self._in_sequence, self._scoring = run.folder, False, run.scoring
         run.folder.mkdir(parents=True, exist_ok=True)
         self._keep(lambda row: True)
 
@@ -77,7 +78,8 @@ class JsonlTracker(Tracker):
         _write(self._csv, _csv_text([CSV_HEADER]) + _as_csv(rows))
 
     def _write_cases(self, split: str, model: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        path = self._opened / f"{split.replace('-', '_')}_cases.csv"
+        last = "_last" if self._scoring == "last" else ""
+        path = self._opened / f"{split.replace('-', '_')}_cases{last}.csv"
         others = [row for row in _read_csv(path) if row["model"] != model]
         cases = [*others, *({"model": model, **row} for row in rows)]
         names = list(dict.fromkeys(name for case in cases for name in case))

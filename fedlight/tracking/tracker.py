@@ -60,14 +60,14 @@ class RunInfo:
         folder: The run folder.
         config: The resolved config, plain values only.
         sites: Clients, in their order.
-        held_out: The institution that takes no part, if any.
+        held_out: The institutions that take no part.
         classes: Names of the classes, background first.
         rounds: Planned rounds.
         start_round: Rounds that are already done when a run is resumed, else 0.
         local_steps: Optimizer steps of every site in a round, where known.
         num_parameters: Trainable parameters of the network.
         num_samples: Training cases of every site.
-        scoring: Whether a trained run is opened only to be scored; ``start_round`` is then the model's round.
+        scoring: Which model is scored if a trained run is opened only for that; ``start_round`` is its round.
         distance_unit: Unit of the surface distances: "mm" where the data give a pixel spacing, else "px".
     """
 
@@ -75,14 +75,14 @@ class RunInfo:
     folder: Path
     config: Mapping[str, Any]
     sites: tuple[str, ...]
-    held_out: str | None
+    held_out: tuple[str, ...]
     classes: tuple[str, ...]
     rounds: int
     start_round: int = 0
     local_steps: Mapping[str, int] = field(default_factory=dict)
     num_parameters: int = 0
     num_samples: Mapping[str, int] = field(default_factory=dict)
-    scoring: bool = False
+    scoring: Literal["selected", "last"] | None = None
     distance_unit: Literal["mm", "px"] = "px"
 
 

@@ -124,7 +124,7 @@ class WandbTracker(Tracker):
             project=self.project,
             entity=self.entity,
             mode=self.mode,
-            group=self.group or (f"held-out-{info.held_out}" if info.held_out else "no-held-out"),
+            group=self.group or (f"held-out-{'-'.join(info.held_out)}" if info.held_out else "no-held-out"),
             job_type=self.job_type,
             tags=list(self.tags),
             name=info.name,

@@ -33,12 +33,16 @@ def round_row(record: RoundRecord) -> dict[str, float]:
 def tested(split: str, model: str, evaluations: Sequence[Evaluation]) -> dict[str, float]:
     """Names the scores of a tested model; a site's own model gets a place of its own.
 
+    Of several held-out institutions there is the mean, and every one by its name.
+
     >>> scores = [Evaluation("drive", 3, 20, {"dice": 0.5})]
     >>> tested("held-out", "global", scores), tested("held-out", "hrf", scores)
     ({'held_out/dice': 0.5}, {'own_models/hrf/held_out/dice': 0.5})
     """
     if split == "held-out":
-        scores = {f"held_out/{name}": value for evaluation in evaluations for name, value in evaluation.metrics.items()}
+        scores = {f"held_out/{name}": value for name, value in _means(evaluations).items()}
+        if len(evaluations) > 1:
+            scores |= {f"held_out/{e.site}/{name}": value for e in evaluations for name, value in e.metrics.items()}
     else:
         scores = _scores(evaluations, split)
     prefix = "" if model == "global" else f"own_models/{model}/"
@@ -55,6 +59,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         joined |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
     return joined
+
+
+def _means(evaluations: Sequence[Evaluation]) -> dict[str, float]:
+    names = dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics)
+    averages = {name: mean(evaluations, name) for name in names}
+    return {name: value for name, value in averages.items() if value is not None}
 
 
 def _scores(evaluations: Sequence[Evaluation], split: str) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ federation: {aggregator: FedAvg, plugins: [{class_path: MixStyle, init_args: {al
 
 
 class Sites(TinySites):
-    def __init__(self, cases: int = 6, pooled: bool = False) -> None:
+    def __init__(
+        self, cases: int = 6, pooled: bool = False, normalise: str = "none", transforms: Sequence[dict[str, Any]] = ()
+    ) -> None:
         super().__init__(cases=cases)
         self.pooled = pooled
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from fedlight_algorithms import CORAL, FedAvg, FedAvgAlign
-from fedlight_algorithms.coral import distance, fuse, moments
+from fedlight_algorithms.coral import distance, moments
 
 from fedlight.plugins.alignment import places
+from fedlight.plugins.moments import fuse
 from fedlight.state import num_bytes
 from tests.contracts.harness import Clinic, context_of, images_of, second_round
 

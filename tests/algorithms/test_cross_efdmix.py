@@ -1,4 +1,4 @@
-"""CrossEFDMix: quantiles, their exchange and the mixture."""
+"""CrossEFDMix: the exchange of quantiles and the mixture."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from fedlight_algorithms import CrossEFDMix, FedAvg
-from fedlight_algorithms.cross_efdmix import displacement, quantiles_of, transport
+from fedlight_algorithms.cross_efdmix import displacement, transport
 from torch import Tensor
 
+from fedlight.plugins.ranks import quantiles_of
 from fedlight.state import num_bytes
 from tests.algorithms.banks import begun, flat_batch, restyled
 from tests.contracts.harness import SITES, Clinic, images_of
@@ -17,13 +18,6 @@ from tests.contracts.harness import SITES, Clinic, images_of
 
 def row(*values: float) -> Tensor:
     return torch.tensor([[values]])  # (1, 1, n)
-
-
-def test_quantiles_are_those_of_valid_places() -> None:
-    """Of 4, 0, 2, 1 the levels 0, 1/2 and 1 are 0, (1 + 2) / 2 and 4; a fifth place, 99, is not valid."""
-    x = torch.tensor([[[[4.0, 0.0, 2.0, 1.0, 99.0]]]])
-    valid = torch.tensor([[[True, True, True, True, False]]])
-    assert quantiles_of(x, valid, 3).flatten().tolist() == [0.0, 1.5, 4.0]
 
 
 def test_values_take_on_the_others_at_their_own_rank() -> None:

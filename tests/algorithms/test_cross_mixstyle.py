@@ -7,18 +7,10 @@ from typing import Any
 import pytest
 import torch
 from fedlight_algorithms import CrossMixStyle, FedAvg
-from fedlight_algorithms.cross_mixstyle import mix
 
 from fedlight.state import num_bytes
 from tests.algorithms.banks import begun, flat_batch, restyled, style
 from tests.contracts.harness import SITES, Clinic
-
-
-def test_styles_are_mixed_as_in_the_paper() -> None:
-    """Mu 1, sigma 1 with mu_s 12, sigma_s 2 at lambda 0.25: mu 9.25, sigma 1.75. At lambda 1 nothing changes."""
-    own = torch.tensor([[[1.0], [1.0]], [[3.0], [4.0]]])
-    partner = torch.tensor([[[12.0], [2.0]], [[7.0], [7.0]]])
-    assert mix(own, partner, torch.tensor([0.25, 1.0])).flatten(1).tolist() == [[9.25, 1.75], [3.0, 4.0]]
 
 
 def test_images_end_between_their_own_style_and_the_other_sites() -> None:

@@ -33,13 +33,13 @@ def test_server_fuses_by_the_law_of_total_variance() -> None:
     plugin = MomentAlignment()
     plugin.begin(context_of(("A", "B"), A=1, B=3), {})
     for site, mean in (("A", 0.0), ("B", 4.0)):
-        plugin.add(site, 1, {"bottleneck/mean": torch.tensor([mean]), "bottleneck/variance": torch.tensor([1.0])})
+        plugin.add(site, 1, {"bottleneck/mean": torch.tensor([mean]), "bottleneck/spread": torch.tensor([1.0])})
     fused = plugin.finish()
-    assert (fused["bottleneck/mean"].item(), fused["bottleneck/variance"].item()) == (3.0, 4.0)
+    assert (fused["bottleneck/mean"].item(), fused["bottleneck/spread"].item()) == (3.0, 4.0)
 
 
 def test_a_round_without_statistics_keeps_the_reference() -> None:
-    plugin, previous = MomentAlignment(), {"bottleneck/mean": torch.ones(1), "bottleneck/variance": torch.ones(1)}
+    plugin, previous = MomentAlignment(), {"bottleneck/mean": torch.ones(1), "bottleneck/spread": torch.ones(1)}
     plugin.begin(context_of(), previous)
     assert plugin.finish() == previous
 
@@ -52,9 +52,9 @@ def test_pooled_sites_and_fused_sites_have_the_same_moments() -> None:
     plugin.begin(context_of(A=1, B=1, C=1), {})
     for site in "ABC":
         _, mean, variance = batch_moments(images_of(site)["image"], images_of(site)["valid"])
-        plugin.add(site, 4, {"input/mean": mean, "input/variance": variance})
+        plugin.add(site, 4, {"input/mean": mean, "input/spread": variance})
     _, mean, variance = batch_moments(together, valid)
-    torch.testing.assert_close(plugin.finish(), {"input/mean": mean, "input/variance": variance})
+    torch.testing.assert_close(plugin.finish(), {"input/mean": mean, "input/spread": variance})
 
 
 def test_gradient_reaches_the_layers_below_the_stage_and_no_others() -> None:

@@ -50,7 +50,7 @@ def test_two_rounds_of_control_variates() -> None:
     a, b, server = FedGAMMA(rho=0.0), FedGAMMA(rho=0.0), FedGAMMA()
     assert local_round(a, 0.0, 2.0, {}) == (1.5, -1.5)
     assert local_round(b, 0.0, -4.0, {}) == (-3.0, 3.0)
-    server.begin(context_of(("A", "B")), {})
+    server.begin(context_of(("A", "B"), A=1, B=1), {})
     server.add("A", 1, {"y": torch.tensor([-1.5])})
     server.add("B", 1, {"y": torch.tensor([3.0])})
     control = server.finish()
@@ -61,9 +61,29 @@ def test_two_rounds_of_control_variates() -> None:
 def test_a_site_that_is_not_in_the_round_counts_as_unchanged() -> None:
     """One of two sites changes by 4: the server's control grows by 4 / 2 from 1 to 3."""
     server = FedGAMMA()
-    server.begin(context_of(("A", "B")), {"y": torch.tensor([1.0])})
+    server.begin(context_of(("A", "B"), A=1, B=1), {"y": torch.tensor([1.0])})
     server.add("A", 1, {"y": torch.tensor([4.0])})
     assert server.finish()["y"].item() == 3
+
+
+def test_rounds_end_at_the_optimum_of_the_weighted_objective() -> None:
+    """Sites want 2 and -4 with weights 3 and 1, so the federation wants (3 * 2 - 4) / 4 = 0.5.
+
+    Sites of one curvature and as many steps would get there without controls too; they must not be led elsewhere, as
+    they would be if the controls counted the sites alike, whose mean gradient vanishes at -1.
+    """
+    context, plugins, server = context_of(("A", "B"), A=3, B=1), (FedGAMMA(rho=0.0), FedGAMMA(rho=0.0)), FedGAMMA()
+    control: dict[str, torch.Tensor] = {}
+    y = 0.0
+    for _ in range(30):
+        server.begin(context, control)
+        (a, change), (b, other) = (
+            local_round(each, y, w, control) for each, w in zip(plugins, (2.0, -4.0), strict=True)
+        )
+        for site, value in (("A", change), ("B", other)):
+            server.add(site, 1, {"y": torch.tensor([value])})
+        y, control = (3 * a + b) / 4, dict(server.finish())
+    assert y == pytest.approx(0.5, abs=1e-5)
 
 
 def test_controls_cost_as_many_bytes_as_the_model() -> None:

@@ -98,6 +98,13 @@ def test_it_is_shared_once() -> None:
     assert clinic.fit("A", clinic.broadcast()).shared == {}
 
 
+def test_few_images_are_not_shared_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Six images a site, seven needed; nothing goes wrong, so it is a line in the log and not a Python warning."""
+    clinic = Clinic.of(FedAvg(), [HarmoFL(min_images=7)]).play(1)
+    assert "HarmoFL is idle: no site saw 7 different images" in caplog.text
+    assert clinic.server.shared == {}
+
+
 def test_without_normalisation_it_is_fedsam() -> None:
     harmo, sam = (Clinic.of(FedAvg(), [p]).play(2) for p in (HarmoFL(normalise=False, alpha=0.05), FedSAM(rho=0.05)))
     assert digest(harmo.server.params) == digest(sam.server.params)

@@ -159,6 +159,19 @@ def test_steps_count_and_not_gradients() -> None:
     assert plugin.on_round_end(module)["w"].tolist() == [1.0]
 
 
+def test_what_sits_a_step_out_does_not_count_it() -> None:
+    """Of two steps of 0.25 under a gradient of 2 a parameter makes one, to 0.5: c_k = 0.5 / 0.25 = 2, not 1."""
+    plugin, module = ScaffoldControl(), Point(torch.ones(1))
+    plugin.on_round_start("A", module, Broadcast(context_of(), {"w": torch.ones(1)}, {}))
+    local = plugin.wrap_optimizer(SGD(module.parameters(), lr=0.25))
+    plugin.on_train_start(TRAINER, module)
+    for gradient in (torch.full((1,), 2.0), None):
+        module.w.grad = gradient
+        plugin.on_before_optimizer_step(TRAINER, module, local)
+        local.step()
+    assert plugin.on_round_end(module)["w"].tolist() == [2.0]
+
+
 @pytest.mark.parametrize("optimizer", [Adam, AdamW, RMSprop])
 def test_adaptive_optimizers_are_refused_when_the_config_is_read(optimizer: Any) -> None:
     sites = small_sites()

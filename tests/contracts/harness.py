@@ -104,8 +104,8 @@ class TinySites(FederatedDataModule):
         return self._sites
 
     @property
-    def held_out_site(self) -> str | None:
-        return None
+    def held_out_sites(self) -> tuple[str, ...]:
+        return ()
 
     def institutions(self, site: str) -> tuple[str, ...]:
         return (site,)

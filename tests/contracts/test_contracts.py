@@ -23,7 +23,7 @@ WITHOUT_NULL = {
     "FedNova",  # FedAvg where all sites do the same work, whatever its arguments
 }
 """No setting of these is FedAvg."""
-WITHOUT_ARXIV = {"Local", "AllPrivate", "FedDGGA"}
+WITHOUT_ARXIV = {"Local", "AllPrivate", "FedDGGA", "HistogramMatching"}
 
 
 @pytest.mark.parametrize(

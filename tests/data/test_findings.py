@@ -152,7 +152,7 @@ def arguments(root: Path) -> dict[str, tuple[FolderSites, str]]:
         ),
         "nothing to train on": (
             FolderSites(str(root), image_size=16, sites=["a"], held_out="a"),
-            "data.held_out a is the only site.",
+            "data.held_out a leaves no site to train.",
         ),
         "two grids": (FolderSites(str(root), image_size=16, patch_size=8), "both are given"),
         "no grid": (FolderSites(str(root)), "neither is given"),

@@ -118,7 +118,7 @@ def test_pooled_is_the_union(two_sites: Path) -> None:
 def test_the_held_out_site_is_only_tested_on(two_sites: Path) -> None:
     data = FolderSites(str(two_sites), image_size=16, held_out="b")
     assert data.sites == data.institutions("a") == ("a",)
-    assert data.held_out_site == "b"
+    assert data.held_out_sites == ("b",)
     assert data.describe()[1] == {"site": "b", "train": 0, "val": 0, "test": 6, "sizes": {"16x16": 6}}
     with pytest.raises(KeyError, match="b is not a client"):
         data.num_samples("b")

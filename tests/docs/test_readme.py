@@ -35,6 +35,9 @@ SMALL_DATA = {
 }
 """What makes a documented training tiny, by the first config that it names."""
 
+FEW_JOBS = shlex.split("--references fedavg --algorithms mixstyle --held_out site5 --seeds 1")
+"""What makes a documented benchmark two jobs."""
+
 TRAINING_AND_SCORES = ("fit", "validate", "test", "predict")
 
 
@@ -81,6 +84,8 @@ class Reader:
 
     def _fedlight(self, arguments: Sequence[str]) -> None:
         small = list(arguments)
+        if arguments[0] == "benchmark":
+            small += [*SMALL[:-2], *SMALL_DATA["configs/quickstart.yaml"], *FEW_JOBS]
         if arguments[0] == "fit":
             config = arguments[list(arguments).index("-c") + 1]
             assert config in SMALL_DATA, f"no test knows how to make {config} small"

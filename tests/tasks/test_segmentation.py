@@ -130,12 +130,12 @@ def test_cases_of_other_sizes_in_one_batch_are_scored_on_their_own_pixels(make_b
     assert task.score(batch)[1] == task.score(single)[0]
 
 
-def test_distances_are_scored_only_where_asked_for(make_batch: MakeBatch) -> None:
+def test_distances_and_calibration_are_scored_only_where_asked_for(make_batch: MakeBatch) -> None:
     task, batch = built(), make_batch()
     assert set(task.score(batch)[0]) == {"case", "dice", "iou", "miss"} | {
         f"{name}/foreground" for name in ("dice", "iou", "miss")
     }
-    task.distances = True
+    task.detailed = True
     assert {"hd95", "assd"} <= set(task.score(batch)[0])
 
 

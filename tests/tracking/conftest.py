@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> RunInfo:
         folder=tmp_path / "run",
         config={"seed": 1},
         sites=("a", "b"),
-        held_out="c",
+        held_out=("c",),
         classes=("background", "vessel"),
         rounds=4,
         local_steps={"a": 10, "b": 12},

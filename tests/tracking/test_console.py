@@ -42,7 +42,7 @@ def test_the_header_says_what_federates(run: RunInfo) -> None:
     assert screen.text.splitlines() == [
         "two-sites",
         "  sites     a (14), b (20)",
-        "  held out  c (takes no part in training)",
+        "  held out  c (no part in training)",
         "  network   0.50 M trainable parameters",
         "  training  4 rounds x 10 to 12 steps a site",
         "  resumed   after round 2",

@@ -25,7 +25,7 @@ CONFIG = {"seed": 1, "data": {"sites": ["a", "b"], "held_out": "c"}, "lr": 0.1, 
 def main(folder: Path, start_round: int = 0, **options: Any) -> None:
     logging.basicConfig(format="%(message)s")
     classes = ("background", "vessel")
-    run = RunInfo("two-sites", folder, CONFIG, ("a", "b"), "c", classes, rounds=3, start_round=start_round)
+    run = RunInfo("two-sites", folder, CONFIG, ("a", "b"), ("c",), classes, rounds=3, start_round=start_round)
     tracker = WandbTracker(**options)
     seconds = {"start": timed(lambda: tracker.start(run))}
     seconds["rounds"] = timed(lambda: train(tracker, start_round))

@@ -1,0 +1,71 @@
+"""What the small commands share: an argument parser whose errors are one sentence, and the data of composed configs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+
+from fedlight.configs import read_config
+from fedlight.preparation import ConfigError
+
+if TYPE_CHECKING:
+    from fedlight.data.case_sites import CaseSites
+
+
+class Arguments(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence, and that takes no abbreviations."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ``ConfigError`` with the way to the help."""
+        raise ConfigError(f"{message}. See {self.prog} --help.")
+
+
+def data_of(configs: Sequence[Path], overrides: Sequence[str] = ()) -> CaseSites:
+    """Builds the data module that composed configs describe, without anything else of a run.
+
+    Args:
+        configs: Files, later ones win.
+        overrides: Settings as on the command line: "--data.root", "somewhere", ...; others than of data are ignored.
+
+    Raises:
+        ConfigError: If they do not describe one.
+    """
+    import jsonargparse
+
+    import fedlight.data  # the modules that a config may name
+
+    settings: dict[str, Any] = {}
+    for path in configs:
+        settings = _merged(settings, read_config(path).get("data") or {})
+    for name, value in zip(overrides[::2], overrides[1::2], strict=True):
+        if name.startswith("--data."):
+            parts = name.removeprefix("--data.").removeprefix("init_args.").split(".")
+            tree = yaml.safe_load(value)
+            for part in reversed(["init_args", *parts] if parts != ["class_path"] else parts):
+                tree = {part: tree}
+            settings = _merged(settings, tree)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(fedlight.data.FederatedDataModule, "data", required=True)
+    named = " and ".join(map(str, configs))
+    try:
+        parsed = parser.parse_object({"data": settings or None})
+    except (jsonargparse.ArgumentError, TypeError) as error:
+        raise ConfigError(f"{named}: {' '.join(str(error).split())}") from error
+    module: CaseSites = parser.instantiate_classes(parsed).data
+    return module
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {
+        name: _merged(base[name], value)
+        for name, value in over.items()
+        if isinstance(value, Mapping) and isinstance(base.get(name), Mapping)
+    }
+    return {**base, **over, **nested}

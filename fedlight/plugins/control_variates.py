@@ -1,0 +1,33 @@
+"""Control variates: every site has one, and the server keeps their mean over all sites."""
+
+from __future__ import annotations
+
+import torch
+
+from fedlight.plugins.client_plugin import ClientPlugin, Statistics
+from fedlight.state import RunningMean, zip_map
+from fedlight.update import RoundContext
+
+
+class ControlVariates(ClientPlugin):
+    """Sites share how their control changed, c_k+ - c_k; every site is sent c, which starts at 0 with all of them.
+
+    c moves by the sum of P_k (c_k+ - c_k) over the sites of a round, P_k = n_k / sum_j n_j over all sites (1 / N under
+    uniform weighting), so that it stays the weighted mean of all sites' controls whoever takes part.
+    """
+
+    def begin(self, context: RoundContext, previous: Statistics) -> None:
+        super().begin(context, previous)
+        self._weights = context.weights
+        self._everybody = sum(context.weights[site] for site in context.sites)
+        self._changes = RunningMean()
+
+    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
+        self._changes.add(shared, self._weights[site])
+
+    def finish(self) -> Statistics:
+        if not self._changes.total:
+            return self._previous
+        share = self._changes.total / self._everybody
+        change = zip_map(lambda mean: share * mean, self._changes.result())
+        return zip_map(torch.add, change, self._previous) if self._previous else change

@@ -1,0 +1,40 @@
+"""Moments of features that sites share and the server fuses into those of all sites together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedlight.plugins.client_plugin import ClientPlugin, Statistics
+from fedlight.statistics import fuse_covariances, fuse_moments
+from fedlight.update import RoundContext
+
+
+class FusedMoments(ClientPlugin):
+    """Sends every site the federation's moments at each stage: "<stage>/mean" and "<stage>/spread".
+
+    Sites share theirs under the same names. A stage keeps its moments where no site shared any.
+    """
+
+    def begin(self, context: RoundContext, previous: Statistics) -> None:
+        super().begin(context, previous)
+        self._weights = context.weights
+        self._sites: list[tuple[float, Statistics]] = []
+
+    def add(self, site: str, num_samples: int, shared: Statistics) -> None:
+        self._sites.append((float(self._weights[site]), shared))
+
+    def finish(self) -> Statistics:
+        fused = dict(self._previous)
+        for stage in self.stages if self._sites else ():
+            weights = torch.tensor([weight for weight, _ in self._sites])
+            means, spreads = (
+                torch.stack([shared[f"{stage}/{name}"] for _, shared in self._sites]) for name in ("mean", "spread")
+            )
+            fused[f"{stage}/mean"], fused[f"{stage}/spread"] = fuse(weights, means, spreads)
+        return fused
+
+
+def fuse(counts: Tensor, means: Tensor, spreads: Tensor) -> tuple[Tensor, Tensor]:
+    """Fuses means (K, d) and variances (K, d) or covariances (K, d, d) of K groups by their weights (K,)."""
+    return (fuse_moments if spreads.ndim == 2 else fuse_covariances)(counts, means, spreads)
