@@ -13,7 +13,7 @@ early features, is StableFDG's (arXiv 2311.00227).
 Shared: per stage and channel, mean and standard deviation over a site's images of each image's own mu and sigma: four
 numbers a channel, 16 C bytes up and 16 C a site down. The default, encoder1 of plain-16 (C = 16), makes 256 bytes up
 and 1024 down with four sites. Privacy: moments over at least ``min_images`` images, nothing of a single image. Secure
-aggregation: no, the server keeps every site's style apart. Cost: two passes over one feature map a step, 1.03 times
+aggregation: no, the server keeps every site's style apart. Cost: two passes over one feature map a step, 1.05 times
 FedAvg's time. Settings that matter: early stages only; ``p``.
 
 Released code: CCST's takes unbiased variances, where the paper divides by H W.

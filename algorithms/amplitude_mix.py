@@ -12,7 +12,7 @@ episodic training.
 Shared: the mean amplitude of a site's images in half a window, C (2b+1) (b+1) numbers, twice that with ``spread``;
 colour images of 64 pixels (b = 6) make 1092 bytes up and 4368 down with four sites. Privacy: moments over at least
 ``min_images`` images, low frequencies only. Secure aggregation: no, the server keeps every site's amplitudes apart.
-Cost: two Fourier transforms of the images a step, 1.05 times FedAvg's time. Settings that matter: ``window`` and ``p``.
+Cost: two Fourier transforms of the images a step, 1.01 times FedAvg's time. Settings that matter: ``window`` and ``p``.
 
 Released code: FedDG-ELCFS runs with b = 0, which only shifts brightness; here that is refused. FACT, which mixes whole
 spectra inside a site, cuts images to 8 bits.

@@ -12,7 +12,7 @@ that site k saw in a round, m and C the reference: of the round before, without 
 Shared: per stage, mean and covariance of a site's features over a round, 4 (d + d^2) bytes; the default network's
 bottleneck (d = 128) makes 66048 bytes up and 66048 down with four sites, 1 KB each with ``shrinkage`` 1. Privacy:
 second moments of features over a site's images of a round, nothing of a single image unless there is one. Secure
-aggregation: yes, p_k (m_k, C_k + m_k m_k^T) are summed. Cost: 0.98 times FedAvg's time at the bottleneck. Settings that
+aggregation: yes, p_k (m_k, C_k + m_k m_k^T) are summed. Cost: 1.05 times FedAvg's time at the bottleneck. Settings that
 matter: ``weight``, ``stages`` (deep ones), ``shrinkage`` where a batch has fewer places than channels.
 
 Released code: FedDG_Benchmark resets its penalty to 0 in every step, by a loop's else.

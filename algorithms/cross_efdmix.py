@@ -14,7 +14,7 @@ Shared: K quantiles a channel and stage, 4 K C bytes up and 4 K C a site down; t
 encoder2 of plain-16 (16 + 32 channels), make 6336 bytes up and 25344 down with four sites. Privacy: means over at least
 ``min_images`` images; the outermost quantiles are means of single darkest and brightest places. Secure aggregation: no,
 the server keeps every site's quantiles apart. Cost: a sort of about ``SORTED`` places a channel and a look into a table
-for every place, 1.10 times FedAvg's time. Settings that matter: as for MixStyle, early stages, ``p`` and ``alpha``.
+for every place, 1.12 times FedAvg's time. Settings that matter: as for MixStyle, early stages, ``p`` and ``alpha``.
 
 Released code: EFDMix sorts two images of a batch, and equal values (most of a channel after a ReLU) get different ranks
 by their position, which writes a ramp into flat regions.

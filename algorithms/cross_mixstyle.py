@@ -13,7 +13,7 @@ sharing of StableFDG (arXiv 2311.00227).
 Shared: four numbers a channel and stage (mean and deviation over images of mu and of sigma), 16 C bytes up and 16 C a
 site down; the defaults, encoder1 and encoder2 of plain-16 (16 + 32 channels), make 768 bytes up and 3072 down with four
 sites. Privacy: moments over at least ``min_images`` images. Secure aggregation: no, the server keeps every site's style
-apart. Cost: two passes over two feature maps a step, 1.06 times FedAvg's time. Settings that matter: early stages,
+apart. Cost: two passes over two feature maps a step, 1.04 times FedAvg's time. Settings that matter: early stages,
 never the bottleneck; ``p`` and ``alpha``.
 
 Deviations: MixStyle tosses one coin a batch and stage, this one an image for all stages. Unlike MixStyle here, what is

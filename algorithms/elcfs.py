@@ -15,7 +15,7 @@ Shared: the mean amplitude of a site's images in half a window, C (2b+1) (b+1) n
 6) make 1092 bytes up and 4368 down with four sites; ``per_image`` makes it ``bank_size`` times as much. Privacy: a mean
 over at least ``min_images`` images. The paper's bank of amplitudes of single images nearly determines these images;
 ``per_image`` must be asked for, sends its window only, and warns. Secure aggregation: no, the server keeps every site's
-amplitudes apart. Cost: a second pass and gradients through a gradient, 4.63 times FedAvg's time; without
+amplitudes apart. Cost: a second pass and gradients through a gradient, 4.65 times FedAvg's time; without
 ``second_order`` about 3 times. Settings that matter: ``window``, ``weight``.
 
 Released code: it does not parse (a bracket is missing); it runs with b = 0, which only shifts brightness and is refused

@@ -14,7 +14,7 @@ In every step D moves first, then the network (with everything else), then G. r_
 
 Shared: G, 4 ((e + K + 1) H + (H + 1) d) bytes: with noise e = 16, H = 128 hidden, K = 3 classes and the default
 network's bottleneck (d = 128) 76288 bytes up and 76288 down with four sites. Privacy: G imitates the class features of
-all sites. Secure aggregation: yes, G is averaged like the network. Cost: 1.13 times FedAvg's time. Settings that
+all sites. Secure aggregation: yes, G is averaged like the network. Cost: 1.00 times FedAvg's time. Settings that
 matter: ``weight``, ``lr`` and ``ramp``; adversarial training needs care, and methods of this kind have been reported
 not to converge in federations. The other alignments say more for less.
 

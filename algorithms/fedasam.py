@@ -7,7 +7,7 @@ flat a minimum is does not depend on how layers are scaled.
     w  <- step of the site's optimizer from w with the gradient grad F_k(w + eps)
 
 Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes. Cost: every step makes two passes forward and backward,
-1.89 times FedAvg's time, and keeps a copy of the parameters. Settings that matter: ``rho``; 0.7 and eta 0.2 are the
+1.97 times FedAvg's time, and keeps a copy of the parameters. Settings that matter: ``rho``; 0.7 and eta 0.2 are the
 authors' values for image classification.
 
 Released code: only parameters with "weight" in their name are scaled, for all others T = 1; ``variant: released`` does

@@ -13,7 +13,7 @@ round before, without gradient. r_t is the ramp, 0 in the first round.
 Shared: per stage, mean and variance of every channel over a round, 8 d bytes; the default network's bottleneck (d =
 128) makes 1024 bytes up and 1024 down with four sites. Privacy: moments of features over a site's images of a round,
 nothing of a single image unless there is one. Secure aggregation: yes, p_k m_k and p_k (s_k + m_k^2) are summed, as the
-parameters are. Cost: 1.02 times FedAvg's time at the bottleneck. Settings that matter: ``weight``, ``ramp``, and
+parameters are. Cost: 1.00 times FedAvg's time at the bottleneck. Settings that matter: ``weight``, ``ramp``, and
 ``stages`` (deep ones).
 
 Deviations: the second term is Deep CORAL's (equation 1) with two changes: the covariance is diagonal, because a batch

@@ -11,7 +11,7 @@ the sites differ. How much sites differ in a channel is all that they learn of e
 Shared: m_k for mu and sigma up, V for both down, 2 C numbers each way and stage; the defaults on plain-16 (16 + 32 +
 128 channels) make 1408 bytes up and 1408 down with four sites. Privacy: running means over a site's batches; nothing is
 sent before ``min_images`` images were seen. Secure aggregation: possible, the server needs sums of m_k and of m_k^2
-only. Cost: two passes over three feature maps a step, 1.07 times FedAvg's time. Settings that matter: ``stages``,
+only. Cost: two passes over three feature maps a step, 1.06 times FedAvg's time. Settings that matter: ``stages``,
 ``p``.
 
 Released code: V is one number, the variance over sites and channels together, so gamma is 1 in every channel and the

@@ -13,7 +13,7 @@ cancels.
 
 Shared: c_k+ - c_k up and c down, each as large as the model: 1972364 bytes up and 1972364 down with four sites, twice
 FedAvg's traffic. c_k stays at the site. Privacy: c_k+ - c_k is a mean gradient and tells as much as an update. Secure
-aggregation: yes, only the sum is needed. Cost: two passes a step, 1.87 times FedAvg's time. Settings that matter:
+aggregation: yes, only the sum is needed. Cost: two passes a step, 1.99 times FedAvg's time. Settings that matter:
 ``rho``, and the sites' learning rate.
 
 Deviations: c_k+ is computed as the mean of g~, which for plain SGD is option II and needs no learning rate; with

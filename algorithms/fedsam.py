@@ -7,7 +7,7 @@ end in flat minima lose less when they are averaged and when images look differe
     w  <- step of the site's optimizer from w with the gradient grad F_k(w + eps)   (SAM, Algorithm 1)
 
 Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes. Cost: every step makes two passes forward and backward,
-2.11 times FedAvg's time, and keeps a copy of the parameters (2 MB for 493 thousand). Settings that matter: ``rho``; the
+1.96 times FedAvg's time, and keeps a copy of the parameters (2 MB for 493 thousand). Settings that matter: ``rho``; the
 federated papers choose among 0.01 to 0.5. With an adaptive optimizer use less.
 
 Deviations: F_k holds every penalty, on the same styles in both passes, but dropout draws anew; running statistics of

@@ -11,7 +11,7 @@ neighbouring organs happen to look together.
     optional: + consistency mean_v KL(y_v || y)    over three views of an image, y the mean of their predictions;
               those of IPA are T_1, T_2 (g_1 and g_2 change places) and another blend
 
-Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: IPA 1.05 times FedAvg's time and GIN a
+Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: IPA 1.06 times FedAvg's time and GIN a
 little less; with ``consistency`` both about 3 times, for two further passes. Settings that matter: ``p``;
 ``consistency``, which is part of the paper's method.
 

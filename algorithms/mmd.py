@@ -12,7 +12,7 @@ drawn from the run's seed, the same at every site and in every round. Means are 
 
 Shared: per stage, the mean of a site's random Fourier features over a round, 8 D bytes, whatever the network; 256
 frequencies make 2048 bytes up and 2048 down with four sites. Privacy: a mean over a site's images of a round; with few
-images it tells their features. Secure aggregation: yes, a weighted sum. Cost: 1.14 times FedAvg's time at the
+images it tells their features. Secure aggregation: yes, a weighted sum. Cost: 1.00 times FedAvg's time at the
 bottleneck; an early stage has many places, each with D products of d. Settings that matter: ``weight``, ``gammas``
 (squared distances of features grow with d).
 

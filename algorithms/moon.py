@@ -10,7 +10,7 @@ z, z_glob, z_prev: features of an image at a stage of the network under w, the m
 model, averaged over valid places; the last two carry no gradient.
 
 Shared: nothing. A site keeps its last model (2 MB for 493 thousand parameters) and, during a round, that of the round.
-Privacy: as FedAvg. Secure aggregation: yes. Cost: three passes forward and one backward, 1.60 times FedAvg's time.
+Privacy: as FedAvg. Secure aggregation: yes. Cost: three passes forward and one backward, 1.63 times FedAvg's time.
 Settings that matter: ``mu``; the paper chooses among 0.1, 1, 5 and 10.
 
 Deviations: the paper puts a projection head of two layers behind the encoder and takes its output for z; here z are the

@@ -8,7 +8,7 @@ what a whole image looks like and looks at shapes instead.
 With probability p pi is drawn, otherwise everything stays as it is.
 
 Shared: nothing. Images swap with images of the same site. Privacy: nothing but the model leaves a site. Secure
-aggregation: yes, no message is added. Cost: 1.00 times FedAvg's time, and 1.04 times with p = 1. Settings that matter:
+aggregation: yes, no message is added. Cost: 1.03 times FedAvg's time, and 1.04 times with p = 1. Settings that matter:
 ``p`` and ``stages`` together, as p is for one place: the paper's 0.01 is for dozens of places, and with the two
 stages here one step in fifty is styled. To style as often as MixStyle does, use 0.5.
 

@@ -15,7 +15,7 @@ reference is of the round before, without gradient. r_t is the ramp.
 Shared: mean features of every class and their numbers of pixels, 4 K (d + 1) bytes; K = 3 classes at the default
 network's bottleneck (d = 128) make 1548 bytes up and 1548 down with four sites. Privacy: the mean feature of a class
 and how many pixels it has; where one case alone shows a class they are that case's. Secure aggregation: yes, n_kc p_kc
-and n_kc are summed. Cost: 0.98 times FedAvg's time. Settings that matter: ``weight``, ``tau``, ``stage``.
+and n_kc are summed. Cost: 1.01 times FedAvg's time. Settings that matter: ``weight``, ``tau``, ``stage``.
 
 Released code: FPL's squared distance is to the mean of clusters, unweighted.
 

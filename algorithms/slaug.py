@@ -10,7 +10,7 @@ classes as another modality would. Labels say where, never what comes out: masks
 
 Without ``saliency`` a coin says whether an image gets GLA or LLA, and there is one pass.
 
-Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: 1.06 times FedAvg's time; with
+Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: 1.09 times FedAvg's time; with
 ``saliency`` 2.6, for the gradient and a second pass. Settings that matter: ``local`` (a network may learn to find the
 seams between classes); ``saliency``, which is part of the paper's method.
 

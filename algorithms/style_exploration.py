@@ -10,7 +10,7 @@ style (style exploration), to where the unseen site may be.
 Shared: as in AdaIN four numbers a channel and stage, 16 C bytes up and 16 C a site down; the default, encoder1 of
 plain-16 (C = 16), makes 256 bytes up and 1024 down with four sites. Privacy: moments over at least ``min_images``
 images. Secure aggregation: no, the server keeps every site's style apart. Cost: two passes over one feature map a step,
-1.06 times FedAvg's time. Settings that matter: ``alpha``; 3 is the authors' value for photos and drawings, and far from
+1.02 times FedAvg's time. Settings that matter: ``alpha``; 3 is the authors' value for photos and drawings, and far from
 any real scanner, so the default here is 1.
 
 Released code: sigma' may become negative, which inverts the contrast of a channel; here it stops at 0.

@@ -10,7 +10,7 @@ Sites go on from w_t, while a_t is evaluated, selected and written to global.ckp
 the two under ``plugins``. SWA at the server, from 3/4 of the rounds on and together with FedASAM, is that of Caldarola
 et al., arXiv 2203.11834.
 
-Shared: nothing. The plugin works on the server only. Privacy: as FedAvg. Secure aggregation: yes. Cost: 1.05 times
+Shared: nothing. The plugin works on the server only. Privacy: as FedAvg. Secure aggregation: yes. Cost: 1.00 times
 FedAvg's time; the server keeps one more model, in float64. Settings that matter: ``start`` and ``every``, or ``decay``;
 ``start`` 1 and ``decay`` 0 keep the last model itself.
 

@@ -5,7 +5,7 @@ It withstands as many wrong sites as it cuts off at each end, and loses less tha
     w_{t+1}[i] = mean of w_t^k[i] over the sites k that are left when the floor(trim K) smallest and as many largest go
 
 Shared: nothing. Privacy: as FedAvg, but the server must see single updates. Secure aggregation: no, extremes are found
-among single updates. Cost: a sort at the server, which holds all models of a round in memory, 1.01 times FedAvg's time.
+among single updates. Cost: a sort at the server, which holds all models of a round in memory, 1.00 times FedAvg's time.
 Settings that matter: ``trim``, above the share of sites that may be wrong. With K sites nothing is cut off below 1 / K:
 0.25 cuts one at each end of 4 to 7 sites, and is the plain mean of 3.
 
