@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 import torch
 
 from fedlight.plugins import Batch
-from fedlight.plugins.amplitude import half_width, mix, spectrum_of
+from fedlight.plugins.amplitude import mix, spectrum_of
 from fedlight.plugins.amplitude_bank import AmplitudeBank
 from fedlight.plugins.style import require_probability
 
@@ -83,6 +83,6 @@ class AmplitudeMix(AmplitudeBank):
             return batch
         others = self.drawn(len(images)).to(images.device)
         size = (images.shape[-2], images.shape[-1])
-        mixed = mix(spectrum, others, share.to(images.device), half_width(self.window, *size), size)
+        mixed = mix(spectrum, others, share.to(images.device), self.half_width(*size), size)
         changed = valid[:, None] & chosen.to(images.device)[:, None, None, None]
         return {**batch, "image": torch.where(changed, mixed.to(images.dtype), images)}

@@ -6,7 +6,7 @@ what was brighter stays brighter.
     x'   = y(t)  at the t with x(t) = x                                           x, x' in [0, 1]
     (x(t), y(t)) = (1-t)^3 P_0 + 3 (1-t)^2 t P_1 + 3 (1-t) t^2 P_2 + t^3 P_3      P_i = (x_i, y_i)
     P_0  = (0, 0)    P_3 = (1, 1)    P_1, P_2 ~ U[0, 1]^2                         such a curve rises everywhere
-    with probability ``falling`` y becomes 1 - y; if not ``monotone``, y_0 to y_3 ~ U(0, 1) each
+    with probability falling y becomes 1 - y; if not monotone, y_0 to y_3 ~ U(0, 1) each
 
 Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: 1.03 times FedAvg's time. Settings
 that matter: ``p``; ``falling``, which helps between modalities and harms where dark and bright have a meaning.

@@ -9,7 +9,7 @@ for unseen institutions are compared with.
     blur          u <- G u                                           sigma ~ U(0.25, 1.5) pixels
     noise         u <- u + N(0, s^2)                                 s ~ U(0, 0.1)
     brightness    u <- u + b                                         b ~ U(-0.1, 0.1)
-    gamma         u <- u^g, u in [0, 1]                              log g ~ U(log 0.5, log 2)
+    gamma         u <- u^g, u in [0, 1]                              log g ~ U(log 0.5, log 4.5)
     perturbation  u <- (1 + c) u + d                                 c, d ~ U(-0.1, 0.1)
 
 G is a Gaussian blur over valid pixels. These are those six of the paper's nine that change intensities. The other
@@ -19,12 +19,12 @@ appends them to ``data.transforms``, and ``--federation.plugins+=BigAug`` is wit
 Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: 1.03 times FedAvg's time, 1.06 with
 the transforms of the config. Settings that matter: ``p`` and ``gamma``; strong augmentation needs more rounds.
 
-Deviations: the paper's g ~ U(0.5, 4.5) darkens seven images of eight; here as many get brighter as darker, and by as
-much. Its images are scaled to [0, 1]; here u is every image's own range over valid pixels and all channels, so that
-``data.normalise`` may be what it is, and x keeps that range but for noise, brightness and perturbation. s is our
-choice. One number an image, for all its channels. Images are 2-D; scaling is by 0.7 to 1.4 instead of 0.4 to 1.6, which
-leaves little of a small image, and the deformation is a distorted grid, which fits images of any size. What is not
-valid keeps its values.
+Deviations: of the paper's g ~ U(0.5, 4.5), seven in eight darken; here log g is uniform between the same bounds, and
+two in three do. The paper's images are scaled to [0, 1]; here u is every image's own range over valid pixels and all
+channels, so that ``data.normalise`` may be what it is, and x keeps that range but for noise, brightness and
+perturbation. s is our choice. One number an image, for all its channels. Images are 2-D; scaling is by 0.7 to 1.4
+instead of 0.4 to 1.6, which leaves little of a small image, and the deformation is a distorted grid, which fits images
+of any size. What is not valid keeps its values.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BigAug(ImageStyle):
         blur: Bounds = (0.25, 1.5),
         noise: Bounds = (0.0, 0.1),
         brightness: float = 0.1,
-        gamma: Bounds = (0.5, 2.0),
+        gamma: Bounds = (0.5, 4.5),
         perturbation: float = 0.1,
     ) -> None:
         self.p = p

@@ -19,14 +19,15 @@ Released code: FedDG_Benchmark resets its penalty to 0 in every step, by a loop'
 
 Deviations: the paper compares a batch of one domain with one of another; here it is with the federation's moments,
 because no site may see another's features. The term of the means is DomainBed's (arXiv 2007.01434), scaled by d;
-DomainBed also divides the covariances by d^2 instead of 4 d^2. ``shrinkage`` s replaces C by (1 - s) C + s diag(C) on
+``variant: paper`` leaves it out. DomainBed also divides the covariances by d^2 instead of 4 d^2, which is ``variant:
+domainbed``. Covariances are divided by n and not n - 1 places. ``shrinkage`` s replaces C by (1 - s) C + s diag(C) on
 both sides. FedAvgAlign is the diagonal form, and an aggregator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -39,6 +40,8 @@ from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.moments import FusedMoments, fuse
 from fedlight.update import Broadcast
 
+Variant = Literal["federated", "paper", "domainbed"]
+
 
 class CORAL(FusedMoments, Alignment):
     """Pulls feature means and covariances towards those of all sites.
@@ -49,18 +52,25 @@ class CORAL(FusedMoments, Alignment):
         stages: Where features are aligned.
         shrinkage: How far covariances are shrunk to their diagonal: 0 takes them whole, as in the paper, 1 compares
             and shares variances only.
+        variant: "federated" is the formula above, "paper" leaves out the means, "domainbed" divides covariances by d^2.
     """
 
     example_independent = False
     null: ClassVar[Mapping[str, Any]] = {"weight": 0.0}
 
     def __init__(
-        self, weight: float = 0.1, ramp: float = 0.1, stages: Sequence[str] = ("bottleneck",), shrinkage: float = 0.0
+        self,
+        weight: float = 0.1,
+        ramp: float = 0.1,
+        stages: Sequence[str] = ("bottleneck",),
+        shrinkage: float = 0.0,
+        variant: Variant = "federated",
     ) -> None:
         self.weight = weight
         self.ramp = ramp
         self.stages = stages
         self.shrinkage = shrinkage
+        self.variant: Variant = variant
 
     def validate(self) -> None:
         require_weight(self.weight, self.ramp)
@@ -84,7 +94,7 @@ class CORAL(FusedMoments, Alignment):
             self._see(stage, count, mean.detach(), spread.detach())
             if f"{stage}/mean" in self._reference:
                 to_mean, to_spread = (self._reference[f"{stage}/{name}"].to(mean.device) for name in ("mean", "spread"))
-                distances.append(distance(mean, spread, to_mean, to_spread, self.shrinkage))
+                distances.append(distance(mean, spread, to_mean, to_spread, self.shrinkage, self.variant))
         return self._strength * torch.stack(distances).sum() if distances else None
 
     def _see(self, stage: str, *batch: Tensor) -> None:
@@ -108,11 +118,20 @@ def moments(rows: Tensor, weights: Tensor, diagonal: bool = False) -> tuple[Tens
 
 
 def distance(
-    mean: Tensor, spread: Tensor, reference_mean: Tensor, reference_spread: Tensor, shrinkage: float = 0.0
+    mean: Tensor,
+    spread: Tensor,
+    reference_mean: Tensor,
+    reference_spread: Tensor,
+    shrinkage: float = 0.0,
+    variant: Variant = "federated",
 ) -> Tensor:
-    """Returns ||mean difference||^2 / d + ||covariance difference||_F^2 / (4 d^2), with shrunk covariances."""
+    """Returns ||mean difference||^2 / d + ||covariance difference||_F^2 / (4 d^2), with shrunk covariances.
+
+    "paper" has no means; "domainbed" has d^2 in place of 4 d^2.
+    """
     d = mean.numel()
     apart = spread - reference_spread
     if apart.ndim == 2 and shrinkage:
         apart = (1 - shrinkage) * apart + shrinkage * torch.diag(apart.diagonal())
-    return (mean - reference_mean).square().sum() / d + apart.square().sum() / (4 * d**2)
+    of_spreads = apart.square().sum() / (d**2 if variant == "domainbed" else 4 * d**2)
+    return of_spreads if variant == "paper" else (mean - reference_mean).square().sum() / d + of_spreads

@@ -20,7 +20,7 @@ every round). Under fp16 its gradients are not scaled up: prefer bf16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -28,7 +28,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fedlight.plugins import Batch, ClientPlugin, Step
+from fedlight.plugins import Aggregator, Batch, ClientPlugin, Step
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.state import State, buffers_of, clone, parameters_of
 from fedlight.update import Broadcast
@@ -42,6 +42,7 @@ class Ditto(ClientPlugin):
         evaluate: Which model scores the site's own cases.
     """
 
+    needs_shared = True
     null: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, lam: float = 0.1, evaluate: Literal["personal", "global"] = "personal") -> None:
@@ -53,6 +54,14 @@ class Ditto(ClientPlugin):
     def validate(self) -> None:
         if not self.lam >= 0:
             raise ValueError(f"lam must not be negative, got {self.lam}. 0 trains each personal model alone.")
+
+    def check_others(self, aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> None:
+        if self.evaluate == "personal" and "local_scores" in aggregator.measures:
+            name = type(aggregator).__name__
+            raise ValueError(
+                f"evaluate must be global under {name}, which weighs sites by how the global model does there, got "
+                "personal. Use global."
+            )
 
     def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
         self._round = parameters_of(module)  # w_t

@@ -18,13 +18,14 @@ over at least ``min_images`` images. The paper's bank of amplitudes of single im
 amplitudes apart. Cost: a second pass and gradients through a gradient, 4.65 times FedAvg's time; without
 ``second_order`` about 3 times. Settings that matter: ``window``, ``weight``.
 
-Released code: it does not parse (a bracket is missing); it runs with b = 0, which only shifts brightness and is refused
-here; it makes two styles and trains on one; the inner gradient is clipped at 100 and taken as a constant, which is
-``second_order`` off; it scores the unseen site in every round.
+Released code: it does not parse (a bracket is missing); it runs with b = 0 and lambda = 1, which only replaces a
+channel's mean and is refused here but under ``released``; it makes two styles and trains on one; the inner gradient is
+clipped at 100 and taken as a constant, which is ``second_order`` off; it scores the unseen site in every round.
 
 Deviations: L_seg is the task's own loss, not Dice alone. The default bank holds a site's mean, not its images, so there
 is one A_s a site; ``spread`` draws around it. Contours and rings are square neighbourhoods of 1 and 5 pixels, the
-authors' sizes at 384 pixels. What is not valid does not count and keeps its values. The first round is FedAvg's.
+authors' sizes at 384 pixels. In L_boundary, embeddings of x are those of the inner step's pass, under theta, as in the
+released code, which saves a pass. What is not valid does not count and keeps its values. The first round is FedAvg's.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from fedlight.plugins import Batch, Step
-from fedlight.plugins.amplitude import half_width, mix, spectrum_of
+from fedlight.plugins.amplitude import mix, spectrum_of
 from fedlight.plugins.amplitude_bank import AmplitudeBank
 from fedlight.plugins.boundary import boundary_contrast, boundary_regions, region_embeddings
 from fedlight.plugins.client_plugin import Statistics
@@ -60,6 +61,7 @@ class ELCFS(AmplitudeBank):
         contour: Width of a contour in pixels.
         ring: Width of the ring around it in pixels.
         second_order: Whether the inner gradient depends on the parameters (as written) or is a constant (as released).
+        released: Does as the authors' code: b = 0 and lambda = 1, and the inner gradient is a constant.
         per_image: Whether sites give away amplitudes of single images.
         bank_size: Images whose amplitudes a site gives away; only with ``per_image``.
         min_images: A site that saw fewer different images in a round shares nothing.
@@ -80,6 +82,7 @@ class ELCFS(AmplitudeBank):
         contour: int = 1,
         ring: int = 5,
         second_order: bool = True,
+        released: bool = False,
         per_image: bool = False,
         bank_size: int = 16,
         min_images: int = 5,
@@ -94,6 +97,7 @@ class ELCFS(AmplitudeBank):
         self.contour = contour
         self.ring = ring
         self.second_order = second_order
+        self.released = released
         self.per_image = per_image
         self.bank_size = bank_size
         self.min_images = min_images
@@ -105,6 +109,9 @@ class ELCFS(AmplitudeBank):
 
     def active(self) -> bool:
         return self.weight > 0
+
+    def half_width(self, height: int, width: int) -> int:
+        return 0 if self.released else super().half_width(height, width)
 
     def validate(self) -> None:
         super().validate()
@@ -149,13 +156,15 @@ class ELCFS(AmplitudeBank):
     def _stylised(self, images: Tensor, valid: Tensor) -> Tensor:
         size = (images.shape[-2], images.shape[-1])
         share = torch.rand(len(images), generator=self.generator).to(images.device)
+        share = torch.ones_like(share) if self.released else share
         others = self.drawn(len(images)).to(images.device)
-        styled = mix(spectrum_of(images, valid), others, share, half_width(self.window, *size), size)
+        styled = mix(spectrum_of(images, valid), others, share, self.half_width(*size), size)
         return torch.where(valid[:, None], styled.to(images.dtype), images)
 
     def _inner_step(self, loss: Tensor) -> State:
+        follow = self.second_order and not self.released
         gradients = torch.autograd.grad(
-            loss, list(self._params.values()), retain_graph=True, create_graph=self.second_order, allow_unused=True
+            loss, list(self._params.values()), retain_graph=True, create_graph=follow, allow_unused=True
         )
         both = zip(self._params.items(), gradients, strict=True)
         return {name: p if g is None else p - self.beta * g for (name, p), g in both}

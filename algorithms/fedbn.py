@@ -6,8 +6,8 @@ layers to itself and the federation averages everything else.
     w_norm^k  <- what site k made of its own w_norm^k
     w_other   <- sum_k p_k w_other^k
 
-An institution that took no part has no layers of its own. It is scored with every site's, and with their weighted mean;
-running statistics are computed from its own unlabelled images.
+An institution that took no part has no layers of its own. It is scored with every site's and with their weighted mean,
+running statistics being computed from its own unlabelled images, and with the mean of what the sites' models say.
 
 Shared: nothing; of the model, the parameters of normalisation layers stay (1472 of the default network's 493 thousand),
 5888 bytes less each way. Privacy: scales and shifts, which tell about a site's intensities, never leave it. Secure

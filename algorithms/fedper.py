@@ -6,7 +6,8 @@ head is trained along with it and stays where it is.
     body  <- sum_k p_k body^k
     head^k <- what site k made of its own head^k
 
-An institution that took no part is scored with every site's head and with their weighted mean.
+An institution that took no part is scored with every site's head, with their weighted mean, and with the mean of what
+the sites' models say.
 
 Shared: nothing; of the model, the head stays (435 of the default network's 493 thousand parameters with three classes),
 1740 bytes less each way. With ["decoder", "head"] 199 thousand stay. Privacy: the head never leaves the site. Secure

@@ -36,6 +36,7 @@ class FedProx(ClientPlugin):
         mu: Strength of the pull; 0 gives FedAvg. The paper chooses among 0.001, 0.01, 0.1 and 1.
     """
 
+    needs_shared = True
     null: ClassVar[Mapping[str, Any]] = {"mu": 0.0}
 
     def __init__(self, mu: float = 0.01) -> None:

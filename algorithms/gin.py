@@ -5,7 +5,7 @@ draws one anew for every image, a shallow convolutional network with random weig
 pseudo-correlation augmentation) gives different places different maps, so that a network cannot rely on how
 neighbouring organs happen to look together.
 
-    g_net  = ``layers`` convolutions, weights and shifts ~ N(0, 1), k from {1, 3}, with LeakyReLU(0.01) between them
+    g_net  = layers convolutions, weights and shifts ~ N(0, 1), k from {1, 3}, with LeakyReLU(0.01) between them
     g(x)   = m ||x||_F / ||m||_F,    m = alpha g_net(x) + (1 - alpha) x,    alpha ~ U(0, 1)                    (GIN)
     T_1(x) = b g_1(x) + (1 - b) g_2(x),    b in [0, 1] a smooth random field                                   (IPA)
     optional: + consistency mean_v KL(y_v || y)    over three views of an image, y the mean of their predictions;

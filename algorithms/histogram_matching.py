@@ -1,4 +1,4 @@
-"""HistogramMatching: every image gets the federation's mean histogram (after Nyul and Udupa, MRM 1999).
+"""HistogramMatching: every image gets the federation's mean histogram (after Nyul and Udupa 1999).
 
 Before any network sees it, in training and wherever the model is used, the intensities of an image are mapped so that
 their distribution is the same everywhere: the simplest cure for devices that differ in brightness, contrast and colour.
@@ -7,14 +7,14 @@ their distribution is the same everywhere: the simplest cure for devices that di
     Q(r) = mean over sites of the mean over their images of the quantile function, from the first round, then frozen
     x'   = x + strength (T(x) - x)
 
-It is histogram specification, as landmarks of it have long been used to standardise MR images. A mean of quantile
+It is histogram specification, landmarks of which have long been used to standardise MR images. A mean of quantile
 functions is the Wasserstein barycentre of the distributions.
 
-Shared: once, K quantiles a channel up, and Q down in every round; colour images and K = 256 make 3072 bytes up and 3072
-down with four sites. Privacy: a mean over at least ``min_images`` images and then over sites; the outermost quantiles
-are means of single darkest and brightest pixels. Secure aggregation: possible, the server needs the sum only. Cost: a
-pass over an image, also in prediction, 1.01 times FedAvg's time. Settings that matter: ``strength``. List it before
-plugins that change images.
+Shared: once, K quantiles a channel up, and Q down in every round, 4 K C bytes; with colour images and K = 256, 3072
+bytes up and 3072 down with four sites. Privacy: a mean over at least ``min_images`` images and then over sites; the
+outermost quantiles are means of single darkest and brightest pixels. Secure aggregation: possible, the server needs the
+sum only. Cost: 1.01 times FedAvg's time; a pass over an image, also in prediction. Settings that matter: ``strength``.
+List it before plugins that change images.
 
 Deviations: landmarks are all K quantiles, not ten. Histograms have 1024 bins over the range of a channel. Statistics
 count valid pixels only, and what is not valid keeps its values; ``predict`` knows no field of view, so there the

@@ -45,6 +45,7 @@ class MOON(ClientPlugin):
         stage: Whose features are compared.
     """
 
+    needs_shared = True
     null: ClassVar[Mapping[str, Any]] = {"mu": 0.0}
 
     def __init__(self, mu: float = 1.0, tau: float = 0.5, stage: str = "bottleneck") -> None:

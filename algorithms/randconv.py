@@ -4,7 +4,7 @@ A convolution with random weights changes colours and local texture and keeps sh
 texture leans on what an unseen institution has too.
 
     RC_mix(x) = alpha (x * Theta) + (1 - alpha) x          with probability p, else x;     alpha ~ U(0, 1)
-    Theta ~ N(0, 1 / (C k^2)), C x C x k x k               k drawn from ``kernel_sizes``
+    Theta ~ N(0, 1 / (C k^2)), C x C x k x k               k drawn from kernel_sizes
     optional: + consistency mean_v KL(y_v || y)            over three views of an image, y the mean of their predictions
 
 Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: 1.00 times FedAvg's time; with

@@ -3,10 +3,10 @@
 An image is restyled as a whole (global), or every class in it on its own (local), which changes the contrast between
 classes as another modality would. Labels say where, never what comes out: masks do not change.
 
-    x' = clip(s B(x) + t)    B a random Bezier curve over the range of a region;    t ~ N(0, ``shift``^2) ranges of x
-                             s ~ N(1, ``scale``^2), clipped to 1 - scale and 1 + scale
-    GLA: the image is one region, and B rises       LLA: a region a class, and B falls with probability ``falling``
-    ``saliency``: L(x_GLA) + L(S x_GLA + (1 - S) x_LLA),    S in [0, 1] the smoothed size of dL(x_GLA) / dx
+    x' = clip(s B(x) + t)    B a random Bezier curve over the range of a region;    t ~ N(0, shift^2) ranges of x
+                             s ~ N(1, scale^2), clipped to 1 - scale and 1 + scale
+    GLA: the image is one region, and B rises       LLA: a region a class, and B falls with probability falling
+    saliency: L(x_GLA) + L(S x_GLA + (1 - S) x_LLA),    S in [0, 1] the smoothed size of dL(x_GLA) / dx
 
 Without ``saliency`` a coin says whether an image gets GLA or LLA, and there is one pass.
 

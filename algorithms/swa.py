@@ -39,6 +39,7 @@ class SWA(ClientPlugin):
         every: Rounds between two models that enter the average.
     """
 
+    needs_shared = True
     null: ClassVar[Mapping[str, Any]] = {"start": 1.0}
 
     def __init__(self, start: float = 0.75, every: int = 1) -> None:
@@ -82,6 +83,7 @@ class EMA(ClientPlugin):
         decay: How much of the average is kept in a round, in [0, 1); 0 keeps the last model.
     """
 
+    needs_shared = True
     null: ClassVar[Mapping[str, Any]] = {"decay": 0.0}
 
     def __init__(self, decay: float = 0.9) -> None:

@@ -20,6 +20,7 @@ Train one segmentation model at many institutions without sharing images, and sc
              fedlight benchmark -c configs/quickstart.yaml --algorithms style_align --output runs/benchmark
   plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
+  report     report what a benchmark found:  fedlight report runs/retina
 
 Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
 (--federation.rounds 40 --federation.aggregator FedAvgM --federation.plugins+=MixStyle). See also:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from fedlight.configs import read_config
+from fedlight.messages import explain, parameters
 from fedlight.preparation import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def data_of(configs: Sequence[Path], overrides: Sequence[str] = ()) -> CaseSites
     try:
         parsed = parser.parse_object({"data": settings or None})
     except (jsonargparse.ArgumentError, TypeError) as error:
-        raise ConfigError(f"{named}: {' '.join(str(error).split())}") from error
+        known = parameters([fedlight.data.FolderSites, fedlight.data.SyntheticSites])
+        raise ConfigError(f"{named}: {explain(str(error), (), {'data': known})}") from error
     module: CaseSites = parser.instantiate_classes(parsed).data
     return module
 

@@ -66,30 +66,34 @@ def recalibrate(module: nn.Module, batches: Iterable[Tensor]) -> None:
     """Computes the running statistics of a network anew, as exact means over batches of images, in place.
 
     Only BatchNorm layers are in training mode meanwhile; dropout and everything else is in evaluation mode. Without a
-    batch the statistics stay as they are. A running variance is the mean of the batches' own (unbiased) variances.
+    batch the statistics stay as they are. Batches count by their images. A running variance is the mean of the batches'
+    own (unbiased) variances.
 
     Args:
         module: Called with the images; modes and momenta come back as they were.
-        batches: (N, C, H, W) each, on the device of the module; of equal size, as every batch counts the same.
+        batches: (N, C, H, W) each, on the device of the module.
     """
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
-    with _cumulative(module, norms), torch.no_grad():
-        for index, images in enumerate(batches):
-            if index == 0:
-                for norm in norms:
-                    norm.reset_running_stats()
+    seen = 0
+    with _only_training(module, norms), torch.no_grad():
+        for images in batches:
+            for norm in norms if not seen else ():
+                norm.reset_running_stats()
+            seen += len(images)
+            for norm in norms:
+                norm.momentum = len(images) / seen  # the share of this batch in the mean over all so far
             module(images)
 
 
 @contextmanager
-def _cumulative(module: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
-    """Puts only the given layers into training mode, with cumulative averages, for the length of a block."""
+def _only_training(module: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
+    """Puts only the given layers into training mode for the length of a block; their momenta come back after it."""
     modes = [(layer, layer.training) for layer in module.modules()]
     momenta = [(norm, norm.momentum) for norm in norms]
     for layer, _ in modes:
         layer.training = False
     for norm in norms:
-        norm.training, norm.momentum = True, None
+        norm.training = True
     try:
         yield
     finally:

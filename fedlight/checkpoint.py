@@ -109,7 +109,7 @@ class RunFolder:
         return (self.path / "config.yaml").is_file()
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Makes the folder and writes the resolved config."""
+        """Writes the resolved config, with which a run has started."""
         self.rounds.mkdir(parents=True, exist_ok=True)
         config = {**config, "load": [self._own_copy(Path(file)) for file in config.get("load") or []]}
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
@@ -135,11 +135,12 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps every other process from training in this folder; the lock ends with the process.
+        """Keeps every other process from training in this folder, which is made; the lock ends with the process.
 
         Raises:
             BlockingIOError: If another process holds it.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,11 +6,13 @@ import itertools
 import logging
 import os
 import shlex
+import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -156,28 +158,56 @@ class FederatedCLI(LightningCLI):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command and returns the exit code: 0, 1 for a failed run, 2 for a user's mistake."""
+    """Runs one command and returns the exit code: 0, 1 for a failed run, 2 for a mistake, 130 or 143 if interrupted."""
     _quiet()
+    kept = "; what was done is kept: go on with --ckpt_path last" if arguments[0] == "fit" else ""
     try:
-        if arguments[0] == "script":
-            return _script(arguments[1:])
-        if arguments[0] in commands.COMMANDS:
-            return commands.COMMANDS[arguments[0]](list(arguments[1:]))
-        _known(arguments[0])
-        arguments = _with_run(arguments)
-        _discover(_files_to_load(arguments))
-        arguments = _with_flags(arguments)
-        return FederatedCLI(["--load+" if argument == "--load" else argument for argument in arguments]).exit_code
+        with _terminable():
+            return _run(arguments)
     except ConfigError as error:
         return _say(error, 2)
     except (RoundFailedError, DamagedFileError) as error:
         return _say(error, 1)
     except OSError as error:
         about = f" ({error.filename})" if error.filename else ""
-        kept = "; what was done is kept: go on with --ckpt_path last" if arguments[0] == "fit" else ""
         return _say(f"{error.strerror or error}{about}{kept}", 1)
+    except _Terminated:
+        return _say(f"asked to end (SIGTERM){kept}", 143)
     except KeyboardInterrupt:
-        return _say("interrupted; what was done is kept: go on with --ckpt_path last", 130)
+        return _say(f"interrupted{kept}", 130)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments[0] == "script":
+        return _script(arguments[1:])
+    if arguments[0] in commands.COMMANDS:
+        return commands.COMMANDS[arguments[0]](list(arguments[1:]))
+    _known(arguments[0])
+    arguments = _with_run(arguments)
+    _discover(_files_to_load(arguments))
+    arguments = _with_flags(arguments)
+    return FederatedCLI(["--load+" if argument == "--load" else argument for argument in arguments]).exit_code
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end, which ends a command as Ctrl-C does."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM end a block with an exception, so that records are closed and something is said."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _script(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""The commands that train nothing: ``fedlight plugins``, ``fedlight data``; and ``fedlight benchmark``."""
+"""The commands that train nothing: ``fedlight plugins``, ``data`` and ``report``; and ``fedlight benchmark``."""
 
 from __future__ import annotations
 
@@ -107,4 +107,16 @@ def benchmark(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"plugins": plugins, "data": data, "benchmark": benchmark}
+def report(arguments: Sequence[str]) -> int:
+    """Writes what a benchmark found as a page, Markdown, LaTeX tables and figures."""
+    from fedlight.benchmark.report.command import report as command
+
+    return command(arguments)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "plugins": plugins,
+    "data": data,
+    "benchmark": benchmark,
+    "report": report,
+}

@@ -127,7 +127,7 @@ class Federation:
             RoundFailedError: If a round has too few usable updates; the run can be continued.
         """
         run = self._open(model, datamodule, ckpt_path)
-        with run.folder.lock(), self._at_work(run):
+        with run.claim(), self._at_work(run):
             for number in range(run.server.round + 1, self.rounds + 1):
                 if run.selection.exhausted:
                     break
@@ -319,7 +319,7 @@ class Federation:
         run.open(self.executor)
         try:
             yield
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             run.tracker.finish("interrupted", {})
             raise
         except BaseException:

@@ -73,48 +73,68 @@ def explain(message: str, settings: Sequence[str], classes: Mapping[str, Classes
     """Says in one sentence what a config or a command line got wrong.
 
     A setting that holds a class is parsed by a parser of its own, whose sentence comes wrapped in the outer
-    parser's; only the innermost is kept.
+    parser's; the innermost is kept, under the whole dotted name.
 
     Args:
         message: What the parser said.
         settings: Dotted names of all settings.
         classes: For every setting that names a class: the names it may take, with their parameters.
     """
-    text = _innermost(" ".join(message.split()))
+    text = " ".join(message.split())
     if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.+]+)'", text):
         return _unknown_setting(f"{found[1]}.{found[2]}", settings)
     if found := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
         return _unknown_setting(found[1].lstrip("-").split("=")[0], settings)
-    if found := re.search(r'Parser key "([\w.]+)": .*Expected a dot import path string: (\S+)', text):
-        known = classes.get(found[1].rpartition(".")[2], {})
-        return f"{found[1]} must name a known class, got {found[2]}. {nearest(found[2].rpartition('.')[2], known)}"
-    if found := re.search(r"Option '([\w.+]+)' is not accepted", text):
+    *outer, reason = re.split(r'Parser key "([\w.]+)": ', text)
+    setting = ".".join(outer[1::2])
+    if found := re.search(r"(?:^|Errors: - )([\w.+]+ (?:must|is not an argument) .*?)(?: - Expected|$)", reason):
+        return f"{setting}.{found[1]}" if setting else found[1]
+    if found := re.search(r"Option '([\w.+]+)' is not accepted", reason):
         every = {name: parameters for known in classes.values() for name, parameters in known.items()}
         return _unknown_parameter(found[1], settings, every)
-    if found := re.search(r'Parser key "([\w.]+)": .*collections\.abc\.Sequence.*Got value: (\S+)', text):
-        return f"{found[1]} must be a list, got {found[2]}. To add to it, write --{found[1]}+={found[2]}."
-    if choices := re.findall(r"typing\.Literal\[([^\]]*)\]", text):
-        return _wrong_choice(text, choices)
-    if found := re.search(r'Parser key "([\w.]+)": Expected a (.+?)\. Got value: (.*)', text):
-        kind = found[2].replace("<class '", "").replace("'>", "")
-        return f"{found[1]} must be of type {kind}, got {found[3]}. Write it as {kind}."
-    if found := re.search(r"File does not exist: '?(.+?)'?$", text):
+    if found := re.search(r"File does not exist: '?(.+?)'?$", reason):
         return f"config must be a file that exists, got {found[1]}. Check the path."
-    if found := re.search(r"the following arguments are required: (\w+)\.data", text):
+    if found := re.search(r"the following arguments are required: (\w+)\.data", reason):
         return _no_data(found[1])
-    if found := re.search(r"the following arguments are required: (.*)", text):
+    if found := re.search(r"the following arguments are required: (.*)", reason):
         names = [name.rpartition(".")[2] for name in found[1].split(", ")]
         return f"{' and '.join(f'--{name}' for name in names)} must be given, got nothing."
-    return text
+    return _wrong_value(setting, reason, classes.get(setting.rpartition(".")[2], {})) or text
 
 
-def _innermost(text: str) -> str:
-    """Takes the first of several reasons and a sentence that is already one of ours out of its wrapping."""
-    if found := re.search(r'Parser key "([\w.]+)": Does not validate against any of .*?Errors: - (.*?)(?: - |$)', text):
-        inner = found[2]
-        if "typing.Literal" not in text and "Expected a <class" not in inner:
-            return inner
-    return re.sub(r'^(Parser key "[\w.]+": )+(?=\w+ (is not an argument|must ))', "", text)
+def _wrong_value(setting: str, reason: str, known: Classes) -> str | None:
+    """Says what is wrong with the value of a setting, from what the parser says about it; None if that is unknown."""
+    if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", reason):
+        return f"{setting} must name a known class, got {found[1]}.{found[2]}. {nearest(found[2], known)}"
+    if known and (found := re.search(r"Expected a dot import path string: (\S+)", reason)):
+        return f"{setting} must name a known class, got {found[1]}. {nearest(found[1].rpartition('.')[2], known)}"
+    if found := re.search(r"collections\.abc\.Sequence.*Got value: (\S+)", reason):
+        return f"{setting} must be a list, got {found[1]}. To add to it, write --{setting}+={found[1]}."
+    if choices := re.findall(r"typing\.Literal\[([^\]]*)\]", reason):
+        return _wrong_choice(setting, reason, choices)
+    if found := re.search(r"Subtypes: \[(.*?)\] Errors: .*? Given value: (.*?)(?: - Expected|$)", reason):
+        return _wrong_type(setting, _kinds(found[1]), found[2])
+    if found := re.search(r"Expected a (.+?)\. Got value: (.*)", reason):
+        return _wrong_type(setting, _kinds(found[1]), found[2])
+    return None
+
+
+def _kinds(types: str) -> list[str]:
+    """Says types as a person would write them, without the null that leaves a setting out.
+
+    >>> _kinds("tuple[int, int], <class 'int'>, <class 'NoneType'>"), _kinds("<class 'float'>")
+    (['list', 'int'], ['float'])
+    """
+    plain = re.sub(r"\b(?:list|tuple)\[[^\]]*\]", "list", types)
+    names = [name.strip().removeprefix("<class '").removesuffix("'>") for name in plain.split(",")]
+    return [name.rpartition(".")[2] for name in names if name != "NoneType"]
+
+
+def _wrong_type(setting: str, kinds: Sequence[str], value: str) -> str:
+    simple = [kind for kind in kinds if kind != "list"]
+    if not simple:
+        return f"{setting} must be a list, got {value}. Write [{value}]."
+    return f"{setting} must be of type {' or '.join(kinds)}, got {value}. Write it as {simple[0]}."
 
 
 def _unknown_setting(name: str, settings: Sequence[str]) -> str:
@@ -138,12 +158,11 @@ def _unknown_parameter(name: str, settings: Sequence[str], classes: Classes) -> 
     return f"{name} is not an argument of the class that it was given to. {hint}"
 
 
-def _wrong_choice(text: str, choices: Sequence[str]) -> str:
-    key = re.search(r'Parser key "([\w.]+)"', text)
-    value = re.search(r"(?:Given value|Got value): (.*?)\.?$", text)
+def _wrong_choice(setting: str, reason: str, choices: Sequence[str]) -> str:
+    value = re.search(r"(?:Given value|Got value): (.*?)\.?$", reason)
     names = dict.fromkeys(part.strip().strip("'\"") for choice in choices for part in choice.split(","))
     got = f", got {value[1]}" if value else ""
-    return f"{key[1] if key else 'the value'} must be one of {', '.join(names)}{got}. Choose one of these."
+    return f"{setting} must be one of {', '.join(names)}{got}. Choose one of these."
 
 
 def _no_data(command: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from fedlight.data.federated import DataError, FederatedDataModule
 from fedlight.plugins import Aggregator, ClientPlugin, Plugin
+from fedlight.plugins.combinations import check_shared, check_together
 from fedlight.randomness import seeded
 from fedlight.state import parameters_of
 from fedlight.tasks.federated_module import FederatedModule
@@ -33,7 +35,8 @@ def prototypes(aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> tuple
     """
     aggregator = copy.deepcopy(aggregator)
     half = aggregator.client_half()
-    clients = [*([half] if half is not None else []), *copy.deepcopy(list(plugins))]
+    listed = copy.deepcopy(list(plugins))
+    clients = [*([half] if half is not None else []), *listed]
     seen: Counter[str] = Counter()
     for plugin in [aggregator, *clients]:
         name = type(plugin).__name__
@@ -43,18 +46,11 @@ def prototypes(aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> tuple
             plugin.validate()
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
-    _check_pairs(clients)
+    try:
+        check_together(aggregator, half, listed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return aggregator, clients
-
-
-def _check_pairs(plugins: Sequence[ClientPlugin]) -> None:
-    """Refuses plugins that cannot work together."""
-    elsewhere = [plugin.instance_id for plugin in plugins if type(plugin).descend is not ClientPlugin.descend]
-    if len(elsewhere) > 1:
-        raise ConfigError(
-            f"plugins must have at most one that takes the gradient at other parameters, got {', '.join(elsewhere)}. "
-            "Keep one of them."
-        )
 
 
 def prepare(data: FederatedDataModule) -> None:
@@ -100,6 +96,28 @@ def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[
                 raise ConfigError(
                     f"{plugin.instance_id}: stages must be among {', '.join(stages)}, got {stage}. Name one of these."
                 )
+    try:
+        check_shared([plugin for plugin in plugins if isinstance(plugin, ClientPlugin)], params)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def check_buffers(policy: str, buffers: Mapping[str, Tensor], private: Collection[str]) -> None:
+    """Checks that a policy for running statistics has some to work on.
+
+    Args:
+        policy: "average", "local" or "recalibrate".
+        buffers: Those of the network.
+        private: Names of the parameters that stay at the sites; where there are some, the policy goes with them.
+
+    Raises:
+        ConfigError: If the run would be that of another policy.
+    """
+    if policy != "average" and not buffers and not private:
+        raise ConfigError(
+            f"buffers must be average where a network has no running statistics, got {policy}. "
+            "Leave it out, or set model.norm to batch."
+        )
 
 
 def rehearse(module: FederatedModule, data: FederatedDataModule) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from fedlight.executors import ClientFactory, Executor
 from fedlight.preparation import (
     ConfigError,
     build,
+    check_buffers,
     check_same_config,
     check_scored_config,
     differences,
@@ -51,6 +53,7 @@ class Run:
         evaluations: The latest of every institution, without single cases.
         num_samples: Training cases of every site, once open.
         took_part: The last round of every site that has taken part.
+        fresh: Whether no run was started in the folder yet.
     """
 
     folder: RunFolder
@@ -62,6 +65,7 @@ class Run:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     num_samples: dict[str, int] = field(default_factory=dict)
     took_part: dict[str, int] = field(default_factory=dict)
+    fresh: bool = False
 
     @classmethod
     def start(
@@ -74,7 +78,7 @@ class Run:
         if folder.exists():
             check_same_config(folder.config(), run.info.config, saved["server"]["round"] if saved else 0)
         rehearse(module, data)
-        _create(folder, run.info.config)
+        run.fresh = not folder.exists()
         if saved is not None:
             run._load(saved)
         return run
@@ -110,6 +114,7 @@ class Run:
         aggregator, plugins = prototypes(federation.aggregator, federation.plugins)
         build(module, data, [aggregator, *plugins], federation.seed)
         server = Server(aggregator, plugins, state.parameters_of(module), state.buffers_of(module))
+        check_buffers(federation.local.buffers, server.buffers, server.private)
         watching = [ConsoleTracker()] if federation.console else []
         return cls(
             folder=folder,
@@ -131,6 +136,27 @@ class Run:
     def own_models(self) -> bool:
         """Whether sites keep a model, parameters or running statistics of their own."""
         return self.server.sites_differ or self.make_client.local.buffers == "local"
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Takes the folder for this process and leaves the config there: nothing is written before it is taken.
+
+        Raises:
+            ConfigError: If another process has taken it, or it cannot be made.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.folder.lock())
+            except BlockingIOError as error:
+                raise _taken(self.folder.path) if self.fresh else ConfigError(str(error)) from error
+            except (NotADirectoryError, FileExistsError, PermissionError, FileNotFoundError) as error:
+                raise ConfigError(
+                    f"run_folder must be a folder that can be made, got {self.folder.path} ({error.strerror})."
+                ) from error
+            if self.fresh and self.folder.exists():
+                raise _taken(self.folder.path)
+            self.folder.create(self.info.config)
+            yield
 
     def open(self, executor: Executor) -> None:
         """Starts executor and trackers.
@@ -290,13 +316,11 @@ def load_model(
     state.load(module, saved["own"] if saved else {})
 
 
-def _create(folder: RunFolder, config: Mapping[str, Any]) -> None:
-    try:
-        folder.create(config)
-    except (NotADirectoryError, FileExistsError, PermissionError, FileNotFoundError) as error:
-        raise ConfigError(
-            f"run_folder must be a folder that can be made, got {folder.path} ({error.strerror})."
-        ) from error
+def _taken(path: Path) -> ConfigError:
+    return ConfigError(
+        f"run_folder must be free, got {path}, which another process took at the same moment. "
+        "Start again, or name another."
+    )
 
 
 def _find(path: Path, ckpt_path: str | None, config: Mapping[str, Any]) -> RunFolder:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedlight.buffers import recalibrate
+from fedlight.buffers import BufferAverage, recalibrate
 from fedlight.client import Client
 from fedlight.executors import ClientFactory
-from fedlight.state import RunningMean, buffers_of
+from fedlight.state import State, buffers_of, parameters_of
 from fedlight.update import Broadcast, Evaluation
 
 
@@ -17,9 +17,12 @@ def score_unseen(
     """Scores every model that the federation has to offer to an unseen institution, in detail.
 
     Where all parameters are shared that is one, called "global". Where some stay at the sites there is one for every
-    site, made of the shared parameters and that site's own, and one with the sites' weighted mean of these, called
-    "mean"; where all stay there is no such mean, as the models have nothing in common. Running statistics that the
-    federation does not share are computed from the unseen institution's own images, without their labels.
+    site, made of the shared parameters and that site's own. Running statistics that the federation does not share are
+    computed for these from the unseen institution's own images, without their labels.
+
+    Where sites keep parameters or running statistics of their own there are two more. "mean" has the sites' weighted
+    mean of these; where nothing is shared there is none, as the models have nothing in common. "ensemble" gives the
+    plain mean of the class probabilities of all sites' models, each with everything that is its own.
 
     Args:
         make_client: Makes clients in their state of the selected round.
@@ -31,22 +34,42 @@ def score_unseen(
         Name of the model and its evaluation on all cases of the institution.
     """
     context = broadcast.context
-    mean = RunningMean()
-    for site in context.sites if private else context.sites[:1]:
+    differ = private or make_client.local.buffers == "local"
+    mean, members = BufferAverage(), []
+    for site in context.sites if differ else context.sites[:1]:
         client = make_client(site, context.round)
         if client.own:  # a site that never took part has nothing of its own
             mean.add(client.own, context.weights[site])
-        client.receive(broadcast, own=None if private else {})
-        yield from _scored(site if private else "global", client, institution, context.round)
-    if private and broadcast.params and mean.total:
+            members.append(_member(client, broadcast, institution))
+        if private or site == context.sites[0]:
+            client.receive(broadcast, own=None if private else {})
+            _adapt(client, institution)
+            yield from _scored(site if private else "global", client, institution, context.round)
+    if members and broadcast.params:
         client.receive(broadcast, own=mean.result())
+        if private:
+            _adapt(client, institution)
         yield from _scored("mean", client, institution, context.round)
+    if members:
+        client.module.ensemble = members
+        yield from _scored("ensemble", client, institution, context.round)
+
+
+def _member(client: Client, broadcast: Broadcast, institution: str) -> State:
+    """Returns a site's whole model as it is there; running statistics only if the site has none of its own."""
+    client.receive(broadcast)
+    if client.local.buffers == "recalibrate":
+        _adapt(client, institution)
+    return {**parameters_of(client.module), **buffers_of(client.module)}
+
+
+def _adapt(client: Client, institution: str) -> None:
+    """Gives a loaded model running statistics of the institution's images, without labels, if they are not shared."""
+    if client.local.buffers != "average" and buffers_of(client.module):
+        recalibrate(client.module, (client.module.seen(batch) for batch in client.data.loader(institution, "test")))
 
 
 def _scored(model: str, client: Client, institution: str, round: int) -> Iterator[tuple[str, Evaluation]]:
-    """Scores what a client has loaded; with running statistics of this institution, if they are not shared."""
-    if client.local.buffers != "average" and buffers_of(client.module):
-        recalibrate(client.module, (client.module.seen(batch) for batch in client.data.loader(institution, "test")))
     evaluation = client.score(institution, "test", round, detailed=True)
     if evaluation is not None:
         yield model, evaluation

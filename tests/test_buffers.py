@@ -86,6 +86,13 @@ def test_recalibration_is_the_mean_over_batches() -> None:
     assert buffers["0.num_batches_tracked"].item() == 2
 
 
+def test_recalibration_counts_images_and_not_batches() -> None:
+    """One image of 8 and three of 0, in batches of 1 and 3: the mean over images is 2, that over batches 4."""
+    network = nn.Sequential(nn.BatchNorm2d(1))
+    recalibrate(network, [torch.full((1, 1, 2, 2), 8.0), torch.zeros(3, 1, 2, 2)])
+    assert buffers_of(network)["0.running_mean"].item() == 2
+
+
 def test_recalibration_leaves_modes_momentum_and_parameters() -> None:
     network = nn.Sequential(nn.BatchNorm2d(1, momentum=0.3), nn.Dropout(0.5), nn.BatchNorm2d(1).eval())
     numbers = torch.random.get_rng_state()

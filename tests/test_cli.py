@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image
 from fedlight.__main__ import main
 from fedlight.checkpoint import RunFolder
 from fedlight.tasks import SegmentationTask
+from tests.contracts.harness import own_registry
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.yaml")
@@ -234,6 +236,60 @@ def test_output_of_a_pipe_is_plain_lines(trained: Path) -> None:
     assert done.stderr == ""
 
 
+ENDED = """
+import os
+from fedlight.plugins import ClientPlugin
+
+class Ended(ClientPlugin):
+    \"\"\"Sends the process a signal in the second round.\"\"\"
+
+    def on_round_start(self, site, module, broadcast):
+        self.round = broadcast.context.round
+
+    def on_train_batch_start(self, *arguments):
+        if self.round == 2:
+            os.kill(os.getpid(), {number})
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "sentence"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "asked to end (SIGTERM)")],
+    ids=["SIGINT", "SIGTERM"],
+)
+def test_a_signal_ends_training_with_a_sentence_and_keeps_what_was_done(
+    number: signal.Signals, code: int, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    (tmp_path / "ended.py").write_text(ENDED.format(number=int(number)))
+    with own_registry():
+        assert fit("--load", "ended.py", "--federation.plugins+=Ended") == code
+    said = capsys.readouterr()
+    assert said.err == f"fedlight: {sentence}; what was done is kept: go on with --ckpt_path last\n"
+    assert "interrupted; run folder: run" in said.out
+    saved = RunFolder(Path("run")).load()
+    assert saved is not None
+    assert saved["server"]["round"] == 1
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_folder_in_which_another_process_is_about_to_train_is_left_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two fits started at once both find the name free; the second must not write its config over the first's."""
+    with RunFolder(Path("run")).lock():
+        assert fit() == 2
+        assert capsys.readouterr().err == (
+            "fedlight: run_folder must be free, got run, which another process took at the same moment. "
+            "Start again, or name another.\n"
+        )
+        assert not Path("run/config.yaml").exists()
+    assert fit() == 0
+    with RunFolder(Path("run")).lock():
+        assert fit("--ckpt_path", "last") == 2
+        assert "run is in use by another process. Wait for it or name another." in capsys.readouterr().err
+
+
 # --- mistakes --------------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +342,20 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--model.architecture", "Unett"], "architecture must be one of"),
     (["--model.encoder_weights", "none.pt"], "encoder_weights must be a file that exists, got none.pt."),
     (["--model.optimizer", "Adan"], "optimizer must name a known class, got Adan. Did you mean Adam"),
+    (
+        ["--model.optimizer", "torch.optim.Adan"],
+        "model.optimizer must name a known class, got torch.optim.Adan.",
+    ),
+    (
+        ["--model.scheduler", "torch.optim.lr_scheduler.StepLRR"],
+        "model.scheduler must name a known class, got torch.",
+    ),
+    (
+        ["--data", "fedlight.data.FolderSitse"],
+        "data must name a known class, got fedlight.data.FolderSitse.",
+    ),
+    (["--data", "FolderSites", "--data.sites", "a"], "data.sites must be a list, got a. Write [a]."),
+    (["--data.image_size", "big"], "data.image_size must be of type int, got big. Write it as int."),
     (["--model.optimizer.lrr", "1"], "lrr is not an argument of the class that it was given to. Did you mean lr"),
     (["--model.optimizer.lr", "-1"], "model: Invalid learning rate: -1.0"),
     (
@@ -334,6 +404,30 @@ def test_a_mistaken_command_is_answered_in_one_sentence(
 ) -> None:
     assert main(arguments) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "{class_path: FolderSitse, init_args: {root: x}}",
+            "data must name a known class, got FolderSitse.",
+        ),
+        ("{class_path: fedlight.data.FolderSitse}", "data must name a known class, got fedlight.data.FolderSitse."),
+        ("{class_path: FolderSites, init_args: {root: x, sites: a}}", "data.sites must be a list, got a. Write [a]."),
+        ("{class_path: FolderSites, init_args: {root: x, imagesize: 3}}", "imagesize is not an argument of the class"),
+    ],
+    ids=["class", "path", "list", "argument"],
+)
+def test_mistakes_in_yaml_name_the_setting_also_for_the_check_of_data(
+    text: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.yaml").write_text(f"data: {text}\n")
+    for command in (["fit"], ["data", "check"]):
+        assert main([*command, "-c", str(tmp_path / "data.yaml")]) == 2
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert len(said.splitlines()) == 1
 
 
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

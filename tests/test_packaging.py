@@ -33,6 +33,7 @@ def test_a_wheel_contains_packages_algorithms_and_the_typing_marker(tmp_path: Pa
     }
     assert sources <= names
     assert "fedlight/py.typed" in names
+    assert {f"fedlight/benchmark/report/templates/report.{kind}" for kind in ("html", "md", "css", "js")} <= names
     assert {f"fedlight_algorithms/configs/{path.name}" for path in (ROOT / "configs" / "algorithms").iterdir()} <= names
     assert not any(name.startswith(("tests/", "algorithms/", "docs/", "configs/")) for name in names)
 

@@ -3,19 +3,20 @@
 What varies, and what therefore is resampled, is decided site by site:
 
 - Sites are not resampled. Held-out sites are few and were not drawn from anything, so the interval is for these
-  institutions. With four of them a bootstrap over sites, or over cells of site and seed across sites, has no meaning
-  for institutions in general: in simulations with site effects of twice the seeds' noise its 95 % intervals held the
-  mean over these sites in 98 to 100 % and that over all institutions in 60 to 76 % of the studies. ``over_sites`` gives
-  the interval for institutions in general that so few sites allow; it is wide because little is known.
+  institutions. ``over_sites`` gives the interval for institutions in general that so few allow; it is wide because
+  little is known. Drawing cells of site and seed with replacement, across sites, gives neither.
 - Seeds are resampled within every site: the jobs of a site differ by seed, and jobs of two sites share no training.
 - Cases are resampled within every site, and the same draw serves all seeds, because a case that is hard for one seed
   is hard for the next; drawn anew for every seed, cases would count several times.
 
 Of K seeds K - 1 are drawn with replacement, and n - 1 of n cases. That makes the variance of the draws unbiased; K of K
-are too narrow by a third with three seeds. As a percentile interval then still forgets that a variance from few seeds
-is itself uncertain, it is stretched about the estimate by t / z, with Satterthwaite's degrees of freedom. In simulated
-studies (4 sites, 1 to 5 seeds, 20 to 400 cases; seeds', cases' and residual noise in several proportions) the 95 %
-interval held the true mean over these sites in 95 to 98 %.
+give two thirds of it with three seeds. As a percentile interval then still forgets that a variance from few seeds is
+itself uncertain, it is stretched about the estimate by t / z, with Satterthwaite's degrees of freedom.
+
+What 95 % intervals held in simulated studies with normal effects (4 sites, 2 to 5 seeds, 20 to 400 cases; standard
+deviations: sites 0.02, seeds 0.01, cases and residuals 0.001 to 0.03; 500 to 1500 studies a row of settings):
+the mean over these sites in 96 to 98 % (one seed, without an effect of it: 95 %); the mean over all institutions, with
+``over_sites``, in 94 to 96 %. Cells across sites held the one in 98 to 99 % and the other in 60 to 77 %.
 
 Limits: of one seed the interval does not know how much training varies. Cases count as independent; several images of
 one patient make it too narrow. What seeds share across sites (the initial weights) is taken to have no effect.

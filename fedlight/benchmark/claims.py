@@ -23,8 +23,8 @@ from fedlight.benchmark.summaries import incomplete
 from fedlight.benchmark.variants import held_out_cases
 
 _STYLE = (
-    "adain amplitude_mix bezier_remap ccst cross_efdmix cross_mixstyle dsu efdmix elcfs fedfa gin mixstyle padain "
-    "randconv style_exploration trid"
+    "adain amplitude_mix bezier_remap ccst cross_efdmix cross_mixstyle dsu efdmix elcfs fedfa gin ipa mixstyle "
+    "padain slaug style_exploration trid"
 )
 _ALIGNMENT = "coral fedadg fedavg_align fedavg_align_layers fedsr mmd prototypes"
 
@@ -35,7 +35,8 @@ FAMILIES: Mapping[str, frozenset[str]] = {
 }
 """Arms whose method gives training images or features another style, makes the sites' features agree, or both.
 
-Plain augmentation of intensities (``bigaug``) and harmonisation (``harmofl``) are neither.
+``bigaug`` and ``randconv`` count as neither: strong augmentation that needs no federation is a reference arm, to which
+style is added. Nor does harmonisation (``harmofl``), which changes an unseen institution's images too.
 """
 
 _NUMBERS = ["difference", "low", "high", "low_sites", "high_sites", "sites_better", "sites"]

@@ -36,7 +36,7 @@ class Measure:
         return f"{value:{self.style}}".replace("%", " %")
 
     def is_best(self, value: float, values: list[float]) -> bool:
-        """Says whether a value, as it is written, is the best of several.
+        """Says whether a value, as it is written, is the best of several, which are not all the same.
 
         >>> MEASURES["hd95"].is_best(4.0, [float("nan"), 5.0, 4.0])
         True
@@ -45,7 +45,8 @@ class Measure:
         if self.better is None or not defined or not math.isfinite(value):
             return False
         best = max(defined) if self.better == "higher" else min(defined)
-        return self.text(value) == self.text(best)
+        written = {self.text(other) for other in defined}
+        return self.text(value) == self.text(best) and (len(written) > 1 or len(defined) == 1)
 
 
 MEASURES = {
@@ -66,7 +67,8 @@ MEASURES = {
         "lower",
         ".1f",
         "HD95: the larger of the two directed 95th percentiles of surface distances, computed with MONAI "
-        "(other tools define it otherwise), over the cases in which the structure was found.",
+        "(other tools define it otherwise), over the cases in which the structure was found; the image's diagonal "
+        "where something was found in an empty mask.",
     ),
     "assd": Measure(
         "ASSD",

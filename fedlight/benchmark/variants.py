@@ -69,10 +69,13 @@ def _arranged(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _variants(arm: str, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    if arm == HUMAN:
+        yield rows.assign(base=arm, kind=HUMAN)
+        return
     models = set(rows["model"])
     shared = next((model for model in _SHARED if model in models), None)
     if shared is not None:
-        yield rows[rows["model"] == shared].assign(base=arm, kind=HUMAN if arm == HUMAN else "arm")
+        yield rows[rows["model"] == shared].assign(base=arm, kind="arm")
     elif models - {_ENSEMBLE}:
         alone = rows[rows["model"] != _ENSEMBLE]
         yield _mean_of_models(alone).assign(arm=f"{arm} (mean)", base=arm, kind="arm")
@@ -97,8 +100,9 @@ def without_missed(cases: pd.DataFrame) -> pd.DataFrame:
     With several classes, the distance of a case is the mean over the classes that were not missed.
     """
     cases = cases.copy()
-    classes = [name.removeprefix("miss/") for name in cases.columns if name.startswith("miss/")]
+    missed = [name.removeprefix("miss/") for name in cases.columns if name.startswith("miss/")]
     for metric in ("hd95", "assd"):
+        classes = [name for name in missed if f"{metric}/{name}" in cases]
         whole = cases[metric].mask(cases["miss"] > 0)
         for name in classes:
             cases[f"{metric}/{name}"] = cases[f"{metric}/{name}"].mask(cases[f"miss/{name}"] > 0)

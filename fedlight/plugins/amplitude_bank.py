@@ -40,7 +40,11 @@ class AmplitudeBank(StyleAugmentation):
 
     def check(self, data: DataFormat) -> None:
         if self.active():
-            half_width(self.window, *data.train_size)
+            self.half_width(*data.train_size)
+
+    def half_width(self, height: int, width: int) -> int:
+        """Returns b, the highest frequency of the window."""
+        return half_width(self.window, height, width)
 
     # --- at the site -------------------------------------------------------------------------------------------
 
@@ -53,7 +57,7 @@ class AmplitudeBank(StyleAugmentation):
 
     def measure(self, spectrum: Tensor, batch: Batch) -> None:
         """Remembers the amplitudes of a batch, of images with at least one valid pixel."""
-        b = half_width(self.window, batch["image"].shape[-2], batch["image"].shape[-1])
+        b = self.half_width(batch["image"].shape[-2], batch["image"].shape[-1])
         usable = batch["valid"].flatten(1).any(1)  # (N,)
         self._seen.append(low_frequencies(spectrum, b).abs()[usable])
         self._cases.update(case for case, fit in zip(batch["case"], usable.tolist(), strict=True) if fit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -14,6 +14,9 @@ from fedlight.batch import Batch, Step
 from fedlight.plugins.plugin import Plugin
 from fedlight.state import State
 from fedlight.update import Broadcast, RoundContext
+
+if TYPE_CHECKING:
+    from fedlight.plugins.aggregator import Aggregator
 
 Statistics = Mapping[str, Tensor]
 
@@ -30,6 +33,9 @@ class ClientPlugin(Plugin, Callback):
     example_independent: ClassVar[bool] = True
     """False for anything that mixes the examples of a batch (refused under example-level differential privacy)."""
 
+    needs_shared: ClassVar[bool] = False
+    """True for what works on the model that the sites share: refused where every parameter stays at its site."""
+
     stages: Sequence[str] = ()
     """Stages of the network at which ``restyle`` is called or whose features ``penalty`` needs: "encoder1", ..."""
 
@@ -42,6 +48,13 @@ class ClientPlugin(Plugin, Callback):
     def state_key(self) -> str:
         """Lightning's name for this callback; two of one class differ by their ids."""
         return self.instance_id or type(self).__qualname__
+
+    def check_others(self, aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> None:
+        """Checks the aggregator and the other client plugins of the run, when the config is read.
+
+        Raises:
+            ValueError: One sentence with the value, the rule and the way out.
+        """
 
     # --- at the site -------------------------------------------------------------------------------------------
 
@@ -87,7 +100,8 @@ class ClientPlugin(Plugin, Callback):
     def personal(self) -> Mapping[str, Tensor]:
         """Returns parameters and buffers with which the site's own cases are scored in place of the broadcast ones.
 
-        An institution that took no part is always scored with the broadcast ones.
+        An institution that took no part is always scored with the broadcast ones. At most one plugin of a run may have
+        this hook.
         """
         return {}
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from fedlight.plugins.aggregator import Aggregator
 from fedlight.plugins.client_plugin import ClientPlugin, Statistics
 from fedlight.state import RunningMean, zip_map
 from fedlight.update import RoundContext
@@ -15,6 +18,13 @@ class ControlVariates(ClientPlugin):
     c moves by the sum of P_k (c_k+ - c_k) over the sites of a round, P_k = n_k / sum_j n_j over all sites (1 / N under
     uniform weighting), so that it stays the weighted mean of all sites' controls whoever takes part.
     """
+
+    needs_shared = True
+
+    def check_others(self, aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> None:
+        if others := [type(other).__name__ for other in plugins if isinstance(other, ControlVariates)]:
+            names = ", ".join([type(self).__name__, *others])
+            raise ValueError(f"plugins must have at most one with control variates, got {names}. Keep one of them.")
 
     def begin(self, context: RoundContext, previous: Statistics) -> None:
         super().begin(context, previous)

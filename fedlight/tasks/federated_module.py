@@ -20,7 +20,7 @@ from fedlight.data_format import DataFormat
 from fedlight.geometry import onto_grid
 from fedlight.plugins import ClientPlugin
 from fedlight.plugins.harmonisation import Harmonisers, rebuilt, saved
-from fedlight.state import State
+from fedlight.state import State, load
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -42,6 +42,9 @@ class FederatedModule(LightningModule):
     network: nn.Module
     resized: bool = False
     """Whether evaluation images are resized to a grid; set by ``bind``."""
+
+    ensemble: Sequence[State] = ()
+    """Parameters and buffers of several models that are evaluated as one, by the mean of their class probabilities."""
 
     def __init__(self, optimizer: OptimizerFactory, scheduler: SchedulerFactory | None = None) -> None:
         super().__init__()
@@ -105,6 +108,16 @@ class FederatedModule(LightningModule):
     @abstractmethod
     def score(self, batch: Batch) -> list[Row]:
         """Returns one row a case of an evaluation batch: "case", then metrics as floats."""
+
+    def chances(self, batch: Batch) -> Tensor:
+        """Returns what ``segment`` says of a batch, or the plain mean of what the models of an ensemble say."""
+        if not self.ensemble:
+            return self.segment(batch)
+        total = torch.zeros(())
+        for member in self.ensemble:
+            load(self, member)
+            total = total + self.segment(batch)
+        return total / len(self.ensemble)
 
     # --- training ----------------------------------------------------------------------------------------------
 

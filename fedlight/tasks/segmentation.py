@@ -232,7 +232,7 @@ class SegmentationTask(FederatedModule):
 
     def score(self, batch: Batch) -> list[Row]:
         """Returns one row a case: "case", then the numbers of ``fedlight.metrics``, all only if ``detailed``."""
-        return [self._score_one(batch, i, probabilities) for i, probabilities in enumerate(self.segment(batch))]
+        return [self._score_one(batch, i, probabilities) for i, probabilities in enumerate(self.chances(batch))]
 
     def _score_one(self, batch: Batch, index: int, probabilities: Tensor) -> Row:
         height, width = batch["size"][index].tolist()

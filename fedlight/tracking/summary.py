@@ -19,6 +19,7 @@ READING = (
 
 _NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "assd": "ASSD"}
 _DISTANCES = frozenset({"hd95", "assd"})
+_OF_ALL = {"mean": "mean of the models", "ensemble": "ensemble of the models"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Score:
     """One model on one institution.
 
     Attributes:
-        model: "global", or the name of the site whose own model it is.
+        model: "global", the name of the site whose own model it is, or "mean" or "ensemble" of the sites' models.
         split: "held-out", "test" or "val".
     """
 
@@ -141,7 +142,7 @@ def _label(score: Score) -> str:
     site = score.evaluation.site
     notes = ["held-out"] if score.split == "held-out" else []
     if score.model not in ("global", site):
-        notes.append(f"model of {score.model}")
+        notes.append(_OF_ALL.get(score.model, f"model of {score.model}"))
     return f"{site} ({', '.join(notes)})" if notes else site
 
 

@@ -114,7 +114,8 @@ class Tracker(ABC):
 
         Args:
             split: "held-out" (the institution that took no part), "test" or "val" (of the sites that took part).
-            model: Which model: "global", or the name of the site whose own model it is.
+            model: Which model: "global", the name of the site whose own model it is, or "mean" or "ensemble" of the
+                sites' models.
             evaluations: One an institution.
             rows: One row of plain values a case: "site", "case", then metrics.
         """

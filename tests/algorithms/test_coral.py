@@ -52,6 +52,28 @@ def test_distance_whole_shrunk_and_diagonal() -> None:
     assert found == [5 + 22 / 16, 5 + 20.5 / 16, 5 + 20 / 16]
 
 
+def test_distance_in_the_paper_and_in_domainbed() -> None:
+    """Numbers as above: covariances alone, 22 / (4 * 4); with means and d^2, 5 + 22 / 4."""
+    mean, covariance = torch.tensor([1.0, 3.0]), torch.tensor([[2.0, 1.0], [1.0, 4.0]])
+    nothing = torch.zeros(2), torch.zeros(2, 2)
+    assert distance(mean, covariance, *nothing, variant="paper").item() == 22 / 16
+    assert distance(mean, covariance, *nothing, variant="domainbed").item() == 5 + 22 / 4
+
+
+@pytest.mark.parametrize("variant", ["paper", "domainbed"])
+def test_a_variant_is_what_a_site_trains_with(variant: Any) -> None:
+    """In the middle of a run the penalty is that of the variant, weight 1, ramp over."""
+    with second_round(CORAL(weight=1.0, ramp=0.0, variant=variant)) as module:
+        plugin = module.plugins[0]
+        total = module.training_step(images_of("A"), 0)
+        features, reference = module._features["bottleneck"], plugin._reference  # type: ignore[attr-defined]
+        module.plugins = []
+        penalty = total - module.training_step(images_of("A"), 0)
+    _, mean, spread = moments(*places(features, images_of("A")["valid"]))
+    expected = distance(mean, spread, reference["bottleneck/mean"], reference["bottleneck/spread"], variant=variant)
+    torch.testing.assert_close(penalty, expected, rtol=1e-3, atol=1e-6)
+
+
 def test_the_diagonal_form_is_fedavg_align() -> None:
     """Other order of operations, same numbers: three rounds of both agree closely."""
     one = Clinic.of(FedAvg(), [CORAL(shrinkage=1.0)]).play(3).server.params

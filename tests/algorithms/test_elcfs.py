@@ -12,16 +12,19 @@ from torch import nn
 
 from fedlight.plugins.boundary import boundary_contrast, boundary_regions, region_embeddings
 from fedlight.state import num_bytes
+from tests.algorithms.banks import begun
 from tests.contracts.harness import SITES, Clinic, images_of, second_round
 
 
-@pytest.mark.parametrize(("second_order", "slope"), [(True, 0.25), (False, 0.5)])
-def test_the_inner_step_and_the_gradient_through_it(second_order: bool, slope: float) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "slope"), [({}, 0.25), ({"second_order": False}, 0.5), ({"released": True}, 0.5)], ids=str
+)
+def test_the_inner_step_and_the_gradient_through_it(arguments: dict[str, Any], slope: float) -> None:
     """L = w^2 / 2 at w = 1 with beta 1/2: theta' = w - w / 2 = 1/2, and (theta')^2 / 2 = 1/8.
 
     Through the inner gradient theta' = w / 2, so the slope is theta' / 2 = 1/4; as a constant, theta' = w - 1/2: 1/2.
     """
-    plugin = ELCFS(beta=0.5, second_order=second_order)
+    plugin = ELCFS(beta=0.5, **arguments)
     w = nn.Parameter(torch.tensor(1.0))
     plugin._params = {"w": w}
     moved = plugin._inner_step(w.square() / 2)["w"]
@@ -29,6 +32,21 @@ def test_the_inner_step_and_the_gradient_through_it(second_order: bool, slope: f
     torch.autograd.backward(outer)
     assert w.grad is not None
     assert (moved.item(), outer.item(), w.grad.item()) == (0.5, 0.125, slope)
+
+
+def test_as_released_an_image_takes_on_the_other_sites_mean_and_nothing_else() -> None:
+    """An image 1 + 2 cos becomes 3 + 2 cos where the other site's mean amplitude is 3, whatever would be drawn."""
+    across = 2 * math.pi * torch.arange(8.0) / 8
+    image = (1 + 2 * torch.cos(across)).expand(1, 1, 8, 8)
+    plugin = begun(ELCFS(released=True), {"B/amplitude": torch.full((1, 1, 1), 3.0)})
+    styled = plugin._stylised(image, torch.ones(1, 8, 8, dtype=torch.bool))
+    torch.testing.assert_close(styled, image + 2)
+
+
+def test_as_released_it_trains() -> None:
+    """One number a channel is shared: 12 bytes a site; the window may be too small for the images then."""
+    clinic = Clinic.of(FedAvg(), [ELCFS(released=True, window=0.01)]).play(2)
+    assert num_bytes(dict(clinic.server.shared["ELCFS"])) == len(SITES) * 12
 
 
 def test_the_boundary_term_is_info_nce() -> None:

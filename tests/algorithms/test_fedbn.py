@@ -57,7 +57,7 @@ def test_an_unseen_institution_is_scored_with_every_sites_layers_and_their_mean(
     federation.test(small_task(norm="batch"), small_sites())
     rows = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     models = [row["model"] for row in rows if row.get("split") == "held-out"]
-    assert models == ["site1", "site2", "site3", "mean"]
+    assert models == ["site1", "site2", "site3", "mean", "ensemble"]
 
 
 def test_a_network_without_such_layers_is_refused(federate: Callable[..., Federation]) -> None:

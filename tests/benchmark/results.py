@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedlight.benchmark.result_folder import JOB, KEYS, METRICS
+from fedlight.benchmark.scores import Scores
+
 Row = dict[str, Any]
 
 
@@ -121,7 +124,11 @@ class Study:
         sources = [site for site in self.sites if site not in held_out]
         random = np.random.default_rng([seed, *map(ord, arm + "+".join(held_out))])
         job = self.noise * random.standard_normal()
-        models = {site: 0.01 * index for index, site in enumerate(sources)} if arm == "local" else {"global": 0.0}
+        models = (
+            {site: 0.01 * index for index, site in enumerate(sources)}
+            if arm == "local"
+            else {"human" if arm == "human" else "global": 0.0}
+        )
         for checkpoint, penalty in (("best", 0.0), ("last", -0.005)):
             for model, extra in models.items():
                 for site in held_out:
@@ -162,3 +169,39 @@ def _measures(dice: float, missed: bool) -> dict[str, float]:
     """The other measures of a case follow from its Dice; a missed structure is as far away as the image is wide."""
     distance = 90.0 if missed else 20 * (1 - dice)
     return {"dice": dice, "iou": dice / (2 - dice), "miss": float(missed), "hd95": distance, "assd": distance / 4}
+
+
+def scores_of(dice: Mapping[tuple[str, str, int], Any], **changes: Any) -> Scores:
+    """Makes scores of a few numbers, without files.
+
+    Args:
+        dice: By arm, held-out site ("a+b" for a nested job) and seed: the Dice of every case of the held-out site; by
+            model where there are several; by site for a nested job; None for a failed job.
+        **changes: Other columns of a case: a function of its Dice.
+    """
+    rows = [row for job, given in dice.items() if given is not None for row in _case_rows(job, given)]
+    cases = pd.DataFrame(rows, columns=[*JOB, *KEYS, "dice"]).astype({"seed": int, "dice": float})
+    cases = cases.assign(**{name: cases["dice"].map(change) for name, change in changes.items()})
+    columns = list(dict.fromkeys([*JOB, *KEYS, *METRICS, *cases.columns]))
+    cases = cases.reindex(columns=columns).fillna({"miss": 0.0}).astype(dict.fromkeys(METRICS, float))
+    nested = cases["held_out"].str.contains("+", regex=False)
+    jobs = pd.DataFrame([_job_row(job, given) for job, given in dice.items()])
+    curves = pd.DataFrame(columns=[*JOB, "round", "val_dice", "worst_dice", "train_loss", "megabytes"])
+    return Scores(cases[~nested], cases[nested], curves, jobs, (), ("vessel",), "px")
+
+
+def _case_rows(job: tuple[str, str, int], given: Any) -> Iterator[tuple[Any, ...]]:
+    nested = "+" in job[1]
+    named = given if isinstance(given, Mapping) else {"human" if job[0] == "human" else "global": given}
+    for name, values in named.items():
+        model, site = ("global", name) if nested else (name, job[1])
+        for case, value in enumerate(values):
+            yield (*job, "held-out", "best", model, site, str(case), value)
+
+
+def _job_row(job: tuple[str, str, int], given: Any) -> Row:
+    status = "failed" if given is None else "ok"
+    return dict(zip(JOB, job, strict=True)) | {"nested": "+" in job[1], "status": status} | dict.fromkeys(_VALIDATION)
+
+
+_VALIDATION = ("val_dice", "last_val_dice")

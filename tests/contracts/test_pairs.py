@@ -16,10 +16,12 @@ import torch
 from fedlight_algorithms import FedAvg
 
 from fedlight.plugins import Aggregator, ClientPlugin, Plugin
+from fedlight.plugins.combinations import check_shared
 from fedlight.plugins.discovery import discover, registered
-from fedlight.preparation import ConfigError, prototypes
+from fedlight.preparation import prototypes
 from fedlight.randomness import generator
-from tests.contracts.harness import SITES, Clinic, TinySites
+from fedlight.state import parameters_of
+from tests.contracts.harness import SITES, Clinic, TinySites, task
 
 discover()
 AGGREGATORS = [info.cls for info in registered() if issubclass(info.cls, Aggregator)]
@@ -48,11 +50,11 @@ USUAL = sample(PAIRS, EXTRA)
 
 
 def play(first: type[Any], second: type[Any]) -> Clinic | None:
-    """Plays two rounds with both plugins, or says that they refuse each other."""
+    """Plays two rounds with both plugins, or None if they refuse each other when the config is read."""
     aggregator, plugins = (first(), [second()]) if issubclass(first, Aggregator) else (FedAvg(), [first(), second()])
     try:
-        prototypes(aggregator, plugins)
-    except ConfigError as error:
+        check_shared(prototypes(aggregator, plugins)[1], parameters_of(task()))
+    except ValueError as error:
         assert_one_sentence(str(error))
         return None
     return Clinic.of(aggregator, plugins, TinySites(SITES[:2], cases=5), rounds=2).play(2)

@@ -108,7 +108,7 @@ def federated_rounds(
             trainer={"accelerator": "cpu", "devices": 1},
         )
         run = federation._open(SegmentationTask(encoder=encoder), data, None)
-        with run.folder.lock(), federation._at_work(run):
+        with run.claim(), federation._at_work(run):
             yield lambda number: federation._round(run, number), lambda: run.server.params
 
 

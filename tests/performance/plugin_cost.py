@@ -313,7 +313,7 @@ def said(method: Method, measured: Mapping[str, float]) -> float:
 
 def with_number(text: str, ratio: float) -> str:
     """Puts a ratio into the first phrase about FedAvg's time."""
-    return re.sub(r"\d+(\.\d+)?(?= times\s+FedAvg's time)", f"{ratio:.2f}", text, count=1)
+    return re.sub(r"\d+(\.\d+)?(?=\s+times\s+FedAvg's\s+time)", f"{ratio:.2f}", text, count=1)
 
 
 def main(arguments: list[str] | None = None) -> None:

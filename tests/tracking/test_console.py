@@ -134,9 +134,12 @@ def test_the_sites_own_models_share_a_table(run: RunInfo) -> None:
     for model in run.sites:
         screen.tracker.on_test("test", model, [Evaluation(model, 4, 4, {"dice": 0.5})], ())
         screen.tracker.on_test("held-out", model, [Evaluation("c", 4, 20, {"dice": 0.25})], ())
+    screen.tracker.on_test("held-out", "ensemble", [Evaluation("c", 4, 20, {"dice": 0.25})], ())
     screen.tracker.finish("finished", {})
-    labels = [line.split("  ")[0].strip() for line in screen.after("Test cases and held-out institution")[3:9]]
-    assert labels == ["a", "b", "mean", "worst", "c (held-out, model of a)", "c (held-out, model of b)"]
+    labels = [line.split("  ")[0].strip() for line in screen.after("Test cases and held-out institution")[3:10]]
+    assert labels[:4] == ["a", "b", "mean", "worst"]
+    assert labels[4:6] == ["c (held-out, model of a)", "c (held-out, model of b)"]
+    assert labels[6] == "c (held-out, ensemble of the models)"
 
 
 def test_many_classes_fit_80_columns(run: RunInfo) -> None:
