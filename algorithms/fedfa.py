@@ -95,7 +95,7 @@ class FedFA(StyleAugmentation):
         mean, variance = channel_moments(x.detach(), batch["valid"])
         style = torch.stack([mean, variance.sqrt()], 1).flatten(2)  # (N, 2, C)
         self._remember(stage, style[usable].mean(0).cpu())
-        self._cases.update(batch["case"])
+        self._cases.update(case for case, fit in zip(batch["case"], usable.tolist(), strict=True) if fit)
         if torch.rand((), generator=self.generator) >= self.p:
             return x
         noise = torch.randn(style.shape, generator=self.generator).to(x.device)

@@ -11,9 +11,9 @@ neighbouring organs happen to look together.
     optional: + consistency mean_v KL(y_v || y)    over three views of an image, y the mean of their predictions;
               those of IPA are T_1, T_2 (g_1 and g_2 change places) and another blend
 
-Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: IPA 1.06 times FedAvg's time and GIN a
-little less; with ``consistency`` both about 3 times, for two further passes. Settings that matter: ``p``;
-``consistency``, which is part of the paper's method.
+Shared: nothing. Privacy: as FedAvg. Secure aggregation: yes, as FedAvg. Cost: GIN 1.02 and IPA 1.06 times FedAvg's
+time; with ``consistency`` 3.0 and 3.1, for two further passes. Settings that matter: ``p``; ``consistency``, which is
+part of the paper's method.
 
 Released code: as here, a kernel size is drawn once a layer and batch, and the segmentation loss sees the first view
 only. Its divergence is KL(y || y_v), and its third view a single GIN.

@@ -14,7 +14,7 @@ Shared: once, K quantiles a channel up, and Q down in every round, 4 K C bytes; 
 bytes up and 3072 down with four sites. Privacy: a mean over at least ``min_images`` images and then over sites; the
 outermost quantiles are means of single darkest and brightest pixels. Secure aggregation: possible, the server needs the
 sum only. Cost: 1.01 times FedAvg's time; a pass over an image, also in prediction. Settings that matter: ``strength``.
-List it before plugins that change images.
+It acts before other plugins, wherever it is listed.
 
 Deviations: landmarks are all K quantiles, not ten. Histograms have 1024 bins over the range of a channel. Statistics
 count valid pixels only, and what is not valid keeps its values; ``predict`` knows no field of view, so there the

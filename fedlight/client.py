@@ -161,6 +161,12 @@ class Client:
             cases=tuple(rows) if self.local.share_cases else (),
         )
 
+    @property
+    def sound(self) -> bool:
+        """Whether all numbers of the model that is loaded are finite."""
+        model = {**state.parameters_of(self.module), **state.buffers_of(self.module)}
+        return all(map(state.finite, model.values()))
+
     # --- what survives a restart -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -237,6 +243,8 @@ class Client:
         if self.local.buffers == "local" or not shared:  # statistics belong to the parameters that they were made with
             self.own |= buffers
             buffers = {}
+        if not all(map(state.finite, self.own.values())):  # nobody else would see it
+            raise FloatingPointError("what stays at the site is not finite after training")
         return shared, buffers if self.local.buffers == "average" else {}
 
     def _resident_trainer(self) -> Trainer:

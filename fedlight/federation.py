@@ -37,7 +37,7 @@ class Federation:
 
     Args:
         aggregator: Makes the next global model from the updates of a round.
-        plugins: Client plugins, in the order in which they act.
+        plugins: Client plugins, in the order in which they act; those that harmonise images act first in any case.
         rounds: Number of rounds.
         local_epochs: Passes over its own data that a site makes in a round.
         local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``.

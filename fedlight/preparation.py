@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from fedlight.data.federated import DataError, FederatedDataModule
-from fedlight.plugins import Aggregator, ClientPlugin, Plugin
+from fedlight.plugins import Aggregator, ClientPlugin, Harmonisation, Plugin
 from fedlight.plugins.combinations import check_shared, check_together
 from fedlight.randomness import seeded
 from fedlight.state import parameters_of
@@ -28,7 +28,8 @@ def prototypes(aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> tuple
     """Copies what the config built and names every instance.
 
     Returns:
-        The aggregator, and the client plugins with the aggregator's own client half first.
+        The aggregator, and the client plugins in the order in which they act: those that harmonise first, as nothing
+        would be left of what others had made of an image; then the aggregator's own client half; then as listed.
 
     Raises:
         ConfigError: If a plugin does not accept its arguments or the other plugins.
@@ -36,7 +37,9 @@ def prototypes(aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> tuple
     aggregator = copy.deepcopy(aggregator)
     half = aggregator.client_half()
     listed = copy.deepcopy(list(plugins))
-    clients = [*([half] if half is not None else []), *listed]
+    clients = sorted(
+        [*([half] if half is not None else []), *listed], key=lambda plugin: not isinstance(plugin, Harmonisation)
+    )
     seen: Counter[str] = Counter()
     for plugin in [aggregator, *clients]:
         name = type(plugin).__name__

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fedlight_algorithms import MOON, Ditto, Local
 from lightning.pytorch import Callback
 
 from fedlight import state
@@ -65,6 +66,26 @@ def test_a_failing_site_is_named_and_the_round_goes_on(federate: Federate, how: 
     saved = folder.load()
     assert saved is not None
     assert all(bool(torch.isfinite(value).all()) for value in saved["server"]["params"].values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"plugins": [Failing(how="nan"), MOON()]}, "update refused: "),
+        ({"plugins": [Failing(how="nan"), Ditto()]}, "update refused: "),
+        ({"aggregator": Local(), "plugins": [Failing(how="nan")]}, "what stays at the site is not finite"),
+    ],
+    ids=["MOON", "Ditto", "Local"],
+)
+def test_a_site_that_diverged_goes_on_from_its_last_good_round(
+    federate: Federate, changes: dict[str, Any], reason: str
+) -> None:
+    """What a plugin remembers of a diverged model, or the model itself where it stays, would spoil all later rounds."""
+    folder = federate(**changes, rounds=4).fit(small_task(), small_sites())
+    (failure,) = rows(folder, "failure")
+    assert (failure["site"], failure["round"]) == ("site2", 2)
+    assert reason in failure["reason"]
+    assert [row["round"] for row in rows(folder, "fit") if row["site"] == "site2"] == [1, 3, 4]
 
 
 @pytest.mark.parametrize("how", ["raise", "nan"])

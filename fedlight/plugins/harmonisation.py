@@ -21,7 +21,7 @@ class Harmonisation(ClientPlugin):
 
     The reference is what the server side returns from ``finish``; it is kept with the model, so that a checkpoint
     harmonises what it segments. A member measures its site's images in ``measure`` and says in ``harmonise`` what
-    becomes of an image; there is no randomness in it. List it before plugins that change images.
+    becomes of an image; there is no randomness in it. It acts before all other plugins, wherever it is listed.
     """
 
     kind: ClassVar[str] = "harmonisation"

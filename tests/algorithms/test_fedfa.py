@@ -68,6 +68,15 @@ def test_the_running_mean_is_a_mean() -> None:
     torch.testing.assert_close(plugin.on_round_end(None)["input"].flatten(), torch.tensor([11 / 3, 1.0]))
 
 
+def test_images_without_a_valid_pixel_do_not_count() -> None:
+    """Three images, of which one has no valid pixel, where three are needed."""
+    plugin = begun(FedFA(stages=["input"], min_images=3), {})
+    batch = flat_batch([[0.0, 2.0], [1.0, 5.0], [3.0, 3.0]])
+    batch["valid"][2] = False
+    restyled(plugin, batch)
+    assert plugin.on_round_end(None) == {}
+
+
 def test_it_shares_two_numbers_a_channel_each_way() -> None:
     """Here 4 + 4 + 6 channels: 112 bytes. With 16 + 32 + 128: 1408."""
     clinic = Clinic.of(FedAvg(), [FedFA()]).play(1)

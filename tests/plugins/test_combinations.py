@@ -13,6 +13,7 @@ from fedlight_algorithms import (
     MOON,
     SWA,
     AllPrivate,
+    AmplitudeMix,
     Ditto,
     FedAvg,
     FedAvgAlign,
@@ -34,7 +35,7 @@ from fedlight.federation import Federation
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.combinations import check_shared
 from fedlight.preparation import ConfigError, build, prototypes
-from fedlight.state import parameters_of
+from fedlight.state import digest, parameters_of
 from tests.conftest import small_sites, small_task
 from tests.contracts.harness import Clinic, TinySites, task
 
@@ -98,6 +99,16 @@ def test_what_makes_sense_runs(aggregator: Aggregator, plugins: list[Any]) -> No
     check_shared(prototypes(aggregator, plugins)[1], parameters_of(task()))
     server = Clinic.of(aggregator, plugins, TinySites(("A", "B")), rounds=2).play(2).server
     assert all(bool(value.isfinite().all()) for value in server.params.values())
+
+
+def test_harmonisation_acts_first_wherever_it_is_listed() -> None:
+    """If it came last, as when two recipes are composed, mixed amplitudes would be overwritten by harmonised ones."""
+    late, early = [AmplitudeMix(p=1.0), HarmoFL()], [HarmoFL(), AmplitudeMix(p=1.0)]
+    assert [type(plugin).__name__ for plugin in prototypes(FedAvgAlign(), late)[1]] == [
+        *("HarmoFL", "MomentAlignment", "AmplitudeMix")
+    ]
+    last, first = (Clinic.of(FedAvg(), plugins).play(3).server.params for plugins in (late, early))
+    assert digest(last) == digest(first)
 
 
 def test_two_pulls_add_up() -> None:
