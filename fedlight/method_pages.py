@@ -102,7 +102,7 @@ def _sections(method: Method) -> Iterator[str]:
 def _card(card: Card) -> Iterator[str]:
     yield from (_block(block) for block in card.body)
     for label, blocks in card.parts.items():
-        first, *others = blocks
+        first, *others = blocks or (Block(""),)
         yield f"**{label}:** {_block(first)}"
         yield from (_block(block) for block in others)
 

@@ -46,7 +46,7 @@ _TIMES = re.compile(r"(\d+(?:\.\d+)?) times FedAvg's time")
 
 
 class Block(NamedTuple):
-    """A paragraph as one line, or an indented block as it stands, without its indentation."""
+    """A paragraph as one line, or an indented block as it stands, without indentation and backticks."""
 
     text: str
     verbatim: bool = False
@@ -150,7 +150,8 @@ def _blocks(text: str) -> Iterator[Block]:
         if not chunk.strip():
             continue
         if all(line.startswith("    ") for line in lines):
-            yield Block("\n".join(line.removeprefix("    ").rstrip() for line in lines), verbatim=True)
+            text = "\n".join(line.removeprefix("    ").rstrip() for line in lines)
+            yield Block(text.replace("``", ""), verbatim=True)
         else:
             yield Block(" ".join(chunk.split()))
 

@@ -57,6 +57,8 @@ from fedlight.update import RoundContext, Update
 
 ROOT = Path(__file__).resolve().parents[2]
 COSTS = ROOT / "docs" / "methods" / "costs.csv"
+CODE = ("fedlight", "algorithms")
+"""What a number depends on, beside this script."""
 OPTIMIZERS: Mapping[str, Any] = {
     "Adam": partial(torch.optim.Adam, lr=0.003),
     "SGD": partial(torch.optim.SGD, lr=0.05),
@@ -282,10 +284,14 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def conditions() -> dict[str, str]:
     """Returns what a number depends on."""
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
-    commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
+    commit = _git("rev-parse", "--short", "HEAD") + ("-dirty" if _git("status", "--porcelain", *CODE) else "")
     versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__}
     return {"versions": " ".join(f"{name} {version}" for name, version in versions.items()), "commit": commit}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 # --- the cards -------------------------------------------------------------------------------------------------------
@@ -313,7 +319,7 @@ def said(method: Method, measured: Mapping[str, float]) -> float:
 
 def with_number(text: str, ratio: float) -> str:
     """Puts a ratio into the first phrase about FedAvg's time."""
-    return re.sub(r"\d+(\.\d+)?(?= times\s+FedAvg's time)", f"{ratio:.2f}", text, count=1)
+    return re.sub(r"\d+(\.\d+)?(?=\s+times\s+FedAvg's\s+time)", f"{ratio:.2f}", text, count=1)
 
 
 def main(arguments: list[str] | None = None) -> None:

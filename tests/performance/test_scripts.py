@@ -56,8 +56,7 @@ def test_plugin_cost_notices_a_client_that_fails(monkeypatch: pytest.MonkeyPatch
         plugin_cost.main(["--only", "MixStyle", "--minutes", "0"])
 
 
-def test_a_measured_number_replaces_the_one_in_a_card() -> None:
-    card = "Cost: two passes, 1.00 times\nFedAvg's time; three would be 2 times."
-    assert (
-        plugin_cost.with_number(card, 1.078) == "Cost: two passes, 1.08 times\nFedAvg's time; three would be 2 times."
-    )
+@pytest.mark.parametrize("words", ["times FedAvg's time", "times\nFedAvg's time", "\ntimes FedAvg's\ntime"])
+def test_a_measured_number_replaces_the_one_in_a_card(words: str) -> None:
+    card = f"Cost: two passes, 1.00 {words}; with three of them 2 {words}."
+    assert plugin_cost.with_number(card, 1.078) == card.replace("1.00", "1.08")
