@@ -135,4 +135,6 @@ def adjust(
         return dict(shares)
     moved = {site: share + sign * step * centred.get(site, 0.0) / largest for site, share in shares.items()}
     clipped = {site: min(max(share, 0.0), 1.0) for site, share in moved.items()}
+    if not any(clipped.values()):  # without centring, gaps of one sign can take everything from everybody
+        return dict(shares)
     return {site: share / sum(clipped.values()) for site, share in clipped.items()}

@@ -23,7 +23,7 @@ valid pixels and all channels for the network and taken back afterwards, whateve
 valid pixels only; what is not valid counts as 0, like the padding, and keeps its values. The field interpolates normal
 numbers by bicubics, the authors' by quadratic B-splines; both have a control point every quarter of a side and are
 brought to [0, 1]. ``consistency`` is off by default, as it triples the time; the paper's weight is 10. Predictions are
-compared at valid pixels, and a view is plain with probability 1 - p.
+compared at valid pixels, and a view is plain with probability 1 - p. As in the paper, a draw may leave little contrast.
 """
 
 from __future__ import annotations

@@ -23,12 +23,16 @@ count the same, whatever their cases: no setting is FedAvg's, but Multi-Krum of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from fedlight.plugins.collecting import CollectingAggregator, squared_distances
 from fedlight.state import RunningMean, State
+from fedlight.update import RoundContext
+
+log = logging.getLogger("fedlight")
 
 
 class Krum(CollectingAggregator):
@@ -43,6 +47,10 @@ class Krum(CollectingAggregator):
 
     def validate(self) -> None:
         _require_not_negative(self.num_byzantine)
+
+    def begin(self, context: RoundContext, params: State) -> None:
+        super().begin(context, params)
+        _warn_of_few(context, self.num_byzantine)
 
     def combine(self, states: Sequence[State], weights: Sequence[float]) -> State:
         return dict(states[ranking(states, self.num_byzantine)[0]])
@@ -66,6 +74,10 @@ class MultiKrum(CollectingAggregator):
             raise ValueError(
                 f"num_select must be at least 1, got {self.num_select}. Leave it out for all but the wrong."
             )
+
+    def begin(self, context: RoundContext, params: State) -> None:
+        super().begin(context, params)
+        _warn_of_few(context, self.num_byzantine)
 
     def combine(self, states: Sequence[State], weights: Sequence[float]) -> State:
         select = self.num_select or max(1, len(states) - self.num_byzantine)
@@ -97,3 +109,10 @@ def ranking(states: Sequence[State], num_byzantine: int) -> list[int]:
 def _require_not_negative(num_byzantine: int) -> None:
     if num_byzantine < 0:
         raise ValueError(f"num_byzantine must not be negative, got {num_byzantine}. Use 1 for one wrong site.")
+
+
+def _warn_of_few(context: RoundContext, num_byzantine: int) -> None:
+    """Says in the first round that there are too few sites for the guarantee, K >= 2 f + 3."""
+    sites, needed = len(context.cohort), 2 * num_byzantine + 3
+    if context.round == 1 and sites < needed:
+        log.warning("num_byzantine %d holds its promise from %d sites on, got %d", num_byzantine, needed, sites)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlight.plugins.card import Block, Card
-from fedlight.plugins.catalogue import CONFIGS, FAMILIES, Method, arguments_of, halves, methods, switches
+from fedlight.plugins.catalogue import CONFIGS, FAMILIES, Method, arguments_of, halves, methods, plain, switches
 from fedlight.plugins.discovery import PluginInfo, find, registered
 
 WIDE = 110
@@ -83,14 +83,15 @@ def _with_origin(info: PluginInfo) -> str:
 
 
 def show_card(console: Console, name: str) -> None:
-    """Prints the card of a plugin or of a recipe.
+    """Prints the card of a plugin or of a recipe; its name may be written as that of its config.
 
     Raises:
         ValueError: If there is none; the sentence lists the known names and the nearest.
     """
-    recipe = next((method for method in methods() if method.kind == "recipe" and method.name == name), None)
+    recipe = next((each for each in methods() if each.kind == "recipe" and plain(each.name) == plain(name)), None)
     if recipe is None:
-        _show_plugin(console, find(name))
+        alike = [info.name for info in registered() if plain(info.name) == plain(name)]
+        _show_plugin(console, find(alike[0] if alike else name))
         return
     _heading(console, recipe.name, "recipe")
     _show(console, recipe.card)

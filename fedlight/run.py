@@ -124,7 +124,10 @@ class Run:
                 module, data, prototypes(federation.aggregator, federation.plugins)[1], federation.local, folder.sites
             ),
             tracker=Fanout([JsonlTracker()], [*watching, *copy.deepcopy(list(federation.trackers))]),
-            info=_info(federation, data, folder, sum(value.numel() for value in server.params.values())),
+            info=replace(
+                _info(federation, data, folder, sum(value.numel() for value in server.params.values())),
+                method=" + ".join(each.instance_id for each in (aggregator, *plugins)),
+            ),
         )
 
     @property

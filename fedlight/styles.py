@@ -123,7 +123,8 @@ def style_sheet(
     for index, (site, donor) in enumerate(pairs):
         rows.append(_text([(f"{site}, style of {donor}", 0)], head.shape[1]))
         rows.append(np.concatenate([_tile(column[index], low, high) for column in pictures.values()], axis=1))
-    note = "* works on features and is shown on the image itself"
+    shared = "a method that shares nothing has no partner, its rows differ by what it draws"
+    note = f"* works on features and is shown on the image itself; {shared}"
     rows.append(_text([(note, 0)], head.shape[1]))
     Image.fromarray(np.concatenate(rows)).save(path, "PNG")
     return [name.removesuffix("*") for name in idle]

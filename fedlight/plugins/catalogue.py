@@ -97,8 +97,8 @@ def config_of(info: PluginInfo) -> str | None:
 
     It is text: an installation without the repository has the file elsewhere.
     """
-    stems = {_plain(stem): stem for stem in _configs()}
-    stem = stems.get(_plain(info.name)) if info.origin == "fedlight" else None
+    stems = {plain(stem): stem for stem in _configs()}
+    stem = stems.get(plain(info.name)) if info.origin == "fedlight" else None
     return None if stem is None else f"{CONFIGS}/{stem}.yaml"
 
 
@@ -133,10 +133,10 @@ def _of_files() -> list[Method]:
 
 
 def _recipes() -> list[Method]:
-    plugins = {_plain(info.name) for info in registered()}
+    plugins = {plain(info.name) for info in registered()}
     found = []
     for stem, path in _configs().items():
-        if _plain(stem) not in plugins:
+        if plain(stem) not in plugins:
             comment, setting = _head(path.read_text(encoding="utf-8"))
             found.append(Method(stem, "recipe", parse(comment), recipe=setting))
     return found
@@ -159,8 +159,9 @@ def _configs() -> dict[str, Path]:
     return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
+def plain(name: str) -> str:
+    """Writes a name so that a class and its config agree: FedDGGA and feddg_ga are feddgga."""
+    return name.replace("_", "").replace("-", "").lower()
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------

@@ -122,6 +122,8 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
     yield "sites", ", ".join(_counted(site, run.num_samples.get(site)) for site in run.sites)
     if run.held_out:
         yield "held out", f"{', '.join(run.held_out)} (no part in training)"
+    if run.method:
+        yield "method", run.method
     if run.num_parameters:
         yield "network", f"{run.num_parameters / 1e6:.2f} M trainable parameters"
     if run.scoring:

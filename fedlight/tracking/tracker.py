@@ -63,6 +63,7 @@ class RunInfo:
         held_out: The institutions that take no part.
         classes: Names of the classes, background first.
         rounds: Planned rounds.
+        method: The aggregator and the plugins, by name.
         start_round: Rounds that are already done when a run is resumed, else 0.
         local_steps: Optimizer steps of every site in a round, where known.
         num_parameters: Trainable parameters of the network.
@@ -81,6 +82,7 @@ class RunInfo:
     start_round: int = 0
     local_steps: Mapping[str, int] = field(default_factory=dict)
     num_parameters: int = 0
+    method: str = ""
     num_samples: Mapping[str, int] = field(default_factory=dict)
     scoring: Literal["selected", "last"] | None = None
     distance_unit: Literal["mm", "px"] = "px"

@@ -122,3 +122,9 @@ def test_a_class_that_the_data_do_not_have_is_refused_when_the_config_is_read() 
 def test_impossible_arguments_are_refused_by_name(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} must"):
         FedDGGA(**arguments).validate()
+
+
+def test_shares_stay_where_the_released_rule_would_leave_nobody_any() -> None:
+    """Every gap is 0.1 and not centred: 0.25 - 1/3 is below 0 for all four."""
+    shares = dict.fromkeys("abcd", 0.25)
+    assert adjust(shares, dict.fromkeys("abcd", 0.1), 1.0, -1, "released") == shares
