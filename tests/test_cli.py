@@ -151,7 +151,7 @@ def test_reference_arms_are_configs(arm: str, capsys: pytest.CaptureFixture[str]
     assert main(["test", "--run", "run"]) == 0
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     models = [row["model"] for row in rows if row.get("split") == "held-out"]
-    assert models == (["site1", "site2", "site3", "site4"] if arm == "local" else ["global"])
+    assert models == (["site1", "site2", "site3", "site4", "ensemble"] if arm == "local" else ["global"])
     assert {row["site"] for row in rows if row["kind"] == "val"} >= {"site1", "site2", "site3", "site4"}
 
 
