@@ -124,10 +124,7 @@ class Run:
                 module, data, prototypes(federation.aggregator, federation.plugins)[1], federation.local, folder.sites
             ),
             tracker=Fanout([JsonlTracker()], [*watching, *copy.deepcopy(list(federation.trackers))]),
-            info=replace(
-                _info(federation, data, folder, sum(value.numel() for value in server.params.values())),
-                method=" + ".join(each.instance_id for each in (aggregator, *plugins)),
-            ),
+            info=_info(federation, data, folder, server),
         )
 
     @property
@@ -345,7 +342,7 @@ def _find(path: Path, ckpt_path: str | None, config: Mapping[str, Any]) -> RunFo
     return folder
 
 
-def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, num_parameters: int) -> RunInfo:
+def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, server: Server) -> RunInfo:
     config = dict(federation.config)
     if "federation" in config:
         config["federation"] = {**config["federation"], "run_folder": str(folder.path)}
@@ -358,5 +355,6 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         classes=data.format.classes,
         rounds=federation.rounds,
         local_steps=dict.fromkeys(data.sites, federation.local.steps) if federation.local.steps else {},
-        num_parameters=num_parameters,
+        method=" + ".join(each.instance_id for each in (server.aggregator, *server.plugins)),
+        num_parameters=sum(value.numel() for value in server.params.values()),
     )

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import fedlight
+from fedlight.benchmark.layout import FORMAT, KEYS
 from fedlight.benchmark.plan import Job
 from fedlight.checkpoint import RunFolder
 from fedlight.preparation import flat
@@ -26,15 +27,12 @@ from fedlight.serialization import write_bytes
 from fedlight.tracking.jsonl import read_rows
 from fedlight.tracking.rows import cell
 
-FORMAT = 1
-
 _FILES = {
     ("held-out", "best"): "held_out_cases.csv",
     ("held-out", "last"): "held_out_cases_last.csv",
     ("in-federation", "best"): "test_cases.csv",
     ("in-federation", "last"): "test_cases_last.csv",
 }
-_KEYS = ("domain", "checkpoint", "model", "site", "case")
 _PACKAGES = ("torch", "lightning", "segmentation-models-pytorch", "torchmetrics", "monai", "albumentations", "numpy")
 _NOT_SETTINGS = ("data.init_args.root", "federation.run_folder", "federation.threads", "load")
 _DIGITS = 5
@@ -106,7 +104,7 @@ def cases_of(folder: Path) -> list[dict[str, str]]:
     for (domain, checkpoint), name in _FILES.items():
         path = folder / name
         for row in _read(path) if path.is_file() else ():
-            keys = {"domain": domain, "checkpoint": checkpoint, **{key: row[key] for key in _KEYS[2:]}}
+            keys = {"domain": domain, "checkpoint": checkpoint, **{key: row[key] for key in KEYS[2:]}}
             rows.append({**keys, **{key: _short(value) for key, value in row.items() if key not in keys}})
     return _without_single_class(rows)
 

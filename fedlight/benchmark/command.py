@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from fedlight.arguments import Arguments, data_of
 from fedlight.benchmark import human
 from fedlight.benchmark.collect import Spent, read_record, record, write_result
 from fedlight.benchmark.estimate import estimate
+from fedlight.benchmark.layout import HUMAN
 from fedlight.benchmark.plan import REFERENCES, Arm, Job, Protocol, arms, jobs, shard
 from fedlight.benchmark.progress import Board
 from fedlight.benchmark.runner import Runner
@@ -131,7 +130,7 @@ def _results(folder: Path) -> Path:
 def _human(data: CaseSites, sites: Sequence[str], output: Path) -> None:
     """Scores second annotators, where there are any; that takes a second a hundred cases."""
     for site in sites:
-        job = Job(Arm(human.ARM, ()), (site,), 0)
+        job = Job(Arm(HUMAN, ()), (site,), 0)
         folder = output / "results" / job.name
         if read_record(folder) is not None:
             continue
@@ -146,16 +145,9 @@ def _human(data: CaseSites, sites: Sequence[str], output: Path) -> None:
 
 @contextmanager
 def _ended_alike() -> Iterator[None]:
-    """Lets a request to end (SIGTERM) do what Ctrl-C does: all jobs end, what is finished stays."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    """Ends Ctrl-C and SIGTERM, which the command line raises as Ctrl-C, with one sentence; what is finished stays."""
     try:
         yield
     except KeyboardInterrupt:
         sys.stderr.write("fedlight: interrupted; what was done is kept: the same command goes on\n")
         raise SystemExit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from fedlight.benchmark.layout import HUMAN
 from fedlight.data.case_sites import CaseSites
 from fedlight.data.cases import Case
 from fedlight.data.image_files import FileSource
 from fedlight.metrics import score_case
 from fedlight.tracking.rows import cell
 
-ARM = "human"
 FOLDER = "masks_annotator2"
 """Folder of a site, beside ``masks``, with the second annotator's masks; not every case needs one."""
 
@@ -31,7 +31,7 @@ def human_cases(data: CaseSites, site: str) -> list[dict[str, str]]:
     """
     scored = list(_scored(data, site))
     return [
-        {"domain": "held-out", "checkpoint": checkpoint, "model": ARM, "site": site, **row}
+        {"domain": "held-out", "checkpoint": checkpoint, "model": HUMAN, "site": site, **row}
         for checkpoint in ("best", "last")
         for row in scored
     ]

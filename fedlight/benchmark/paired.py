@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fedlight.benchmark.bootstrap import NONE, Array, interval, mean, over_sites, resample, site_means
-from fedlight.benchmark.result_folder import HUMAN
+from fedlight.benchmark.layout import HUMAN
 from fedlight.benchmark.scores import Scores
 from fedlight.benchmark.variants import held_out_cases
 

@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-FORMAT = 1
-HUMAN = "human"
-"""The arm of a second annotator, where there is one."""
+from fedlight.benchmark.layout import FORMAT, KEYS
 
 JOB = ("arm", "held_out", "seed")
-KEYS = ("domain", "checkpoint", "model", "site", "case")
 METRICS = ("dice", "iou", "miss", "hd95", "assd", "ece", "brier")
 _NAMES = {"domain": ("held-out", "in-federation"), "checkpoint": ("best", "last")}
 _SHARES = ("dice", "iou", "miss")

@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from fedlight.benchmark.result_folder import HUMAN, JOB, KEYS, METRICS, Result, ResultsError, find, read, tables
+from fedlight.benchmark.layout import HUMAN, KEYS
+from fedlight.benchmark.result_folder import JOB, METRICS, Result, ResultsError, find, read, tables
 
 __all__ = ["HUMAN", "KEYS", "METRICS", "ResultsError", "Scores", "load"]
 

@@ -17,7 +17,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from fedlight.benchmark.result_folder import HUMAN
+from fedlight.benchmark.layout import HUMAN
 from fedlight.benchmark.scores import Scores
 from fedlight.benchmark.variants import CHECKPOINTS, held_out_cases
 

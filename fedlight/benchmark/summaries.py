@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from fedlight.benchmark.layout import HUMAN
 from fedlight.benchmark.paired import compare
-from fedlight.benchmark.result_folder import HUMAN
 from fedlight.benchmark.scores import Scores
 from fedlight.benchmark.variants import KINDS, held_out_cases, in_federation_cases, metrics_of
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from fedlight.benchmark.result_folder import HUMAN, KEYS
+from fedlight.benchmark.layout import HUMAN, KEYS
 
 CHECKPOINTS = ("best", "last")
 KINDS = ("arm", "oracle", "human")

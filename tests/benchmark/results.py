@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedlight.benchmark.result_folder import JOB, KEYS, METRICS
+from fedlight.benchmark.layout import KEYS
+from fedlight.benchmark.result_folder import JOB, METRICS
 from fedlight.benchmark.scores import Scores
 
 Row = dict[str, Any]
