@@ -113,7 +113,7 @@ class Runner:
         begun = time.monotonic()
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "fedlight", "script", str(script)],
+                [sys.executable, "-m", "fedlight", "script", str(script), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
