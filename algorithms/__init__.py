@@ -33,10 +33,12 @@ from fedlight_algorithms.fedsam import FedSAM
 from fedlight_algorithms.fedsr import FedSR
 from fedlight_algorithms.geometric_median import GeometricMedian
 from fedlight_algorithms.gin import GIN, IPA
+from fedlight_algorithms.half import Half
 from fedlight_algorithms.harmofl import HarmoFL
 from fedlight_algorithms.histogram_matching import HistogramMatching
 from fedlight_algorithms.krum import Krum, MultiKrum
 from fedlight_algorithms.local import AllPrivate, Local
+from fedlight_algorithms.low_rank import LowRank
 from fedlight_algorithms.mixstyle import MixStyle
 from fedlight_algorithms.mmd import MMD
 from fedlight_algorithms.moon import MOON
@@ -44,13 +46,17 @@ from fedlight_algorithms.norm_clipping import NormClipping
 from fedlight_algorithms.padain import PAdaIN
 from fedlight_algorithms.prototypes import Prototypes
 from fedlight_algorithms.qffl import QFFL
+from fedlight_algorithms.quantise import Quantise
 from fedlight_algorithms.randconv import RandConv
+from fedlight_algorithms.random_k import RandomK
 from fedlight_algorithms.scaffold import Scaffold, ScaffoldControl
 from fedlight_algorithms.slaug import SLAug
 from fedlight_algorithms.style_exploration import StyleExploration
 from fedlight_algorithms.swa import EMA, SWA
+from fedlight_algorithms.top_k import TopK
 from fedlight_algorithms.trid import TriD
 from fedlight_algorithms.trimmed_mean import TrimmedMean
+from fedlight_algorithms.zstd import Zstd
 
 __all__ = [
     "CCST",
@@ -97,21 +103,27 @@ __all__ = [
     "FedSR",
     "FedYogi",
     "GeometricMedian",
+    "Half",
     "HarmoFL",
     "HistogramMatching",
     "Krum",
     "Local",
+    "LowRank",
     "MixStyle",
     "MomentAlignment",
     "MultiKrum",
     "NormClipping",
     "PAdaIN",
     "Prototypes",
+    "Quantise",
     "RandConv",
+    "RandomK",
     "SLAug",
     "Scaffold",
     "ScaffoldControl",
     "StyleExploration",
+    "TopK",
     "TriD",
     "TrimmedMean",
+    "Zstd",
 ]

@@ -4,6 +4,7 @@ from fedlight.batch import Batch, Step, View
 from fedlight.plugins.aggregator import Aggregator
 from fedlight.plugins.alignment import Alignment
 from fedlight.plugins.client_plugin import ClientPlugin
+from fedlight.plugins.codec import Codec, Lossless
 from fedlight.plugins.harmonisation import Harmonisation
 from fedlight.plugins.plugin import Plugin
 from fedlight.plugins.style import StyleAugmentation
@@ -13,7 +14,9 @@ __all__ = [
     "Alignment",
     "Batch",
     "ClientPlugin",
+    "Codec",
     "Harmonisation",
+    "Lossless",
     "Plugin",
     "Step",
     "StyleAugmentation",
