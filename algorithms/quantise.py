@@ -97,7 +97,8 @@ def packed(codes: Tensor, bits: int) -> Tensor:
     count = 8 // bits
     filled = torch.nn.functional.pad(codes, (0, -len(codes) % count)).reshape(-1, count)
     shifted: Tensor = filled << torch.arange(0, 8, bits, dtype=torch.uint8)
-    return shifted.sum(dim=1).to(torch.uint8)
+    total: Tensor = shifted.sum(dim=1)
+    return total.to(torch.uint8)
 
 
 def unpacked(data: Tensor, bits: int) -> Tensor:
@@ -107,7 +108,8 @@ def unpacked(data: Tensor, bits: int) -> Tensor:
     [1, 2, 3, 0]
     """
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8)
-    return ((data[:, None] >> shifts) & (2**bits - 1)).flatten()
+    codes: Tensor = (data[:, None] >> shifts) & (2**bits - 1)
+    return codes.flatten()
 
 
 def _channels(value: Tensor) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -60,22 +60,37 @@ class RoundContext:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """Server to site: the model of the round and what plugins want every site to know."""
+    """Server to site: the model of the round and what plugins want every site to know.
+
+    ``model`` says how it comes: "full" in ``params``; "delta", written by codecs in ``payload``, what changed since the
+    version before; or "kept", when the site has this version already.
+    """
 
     context: RoundContext
     params: State  # trainable and shared: all that an aggregator may touch
     buffers: State  # running statistics, by policy
     shared: Shared = field(default_factory=lambda: _NOTHING)
+    payload: bytes = b""
+    version: int = 0
+    model: Literal["full", "delta", "kept"] = "full"
+
+    @property
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes of this message: of "parameters", "buffers", and "shared/<plugin>"."""
+        return _bytes_by_part(self.params, self.payload, self.buffers, self.shared)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the tensors in this message."""
-        return _payload_bytes(self.params, self.buffers, self.shared)
+        """Bytes of the model and the tensors in this message."""
+        return sum(self.bytes_by_part.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Site to server: what a site learned in a round; nothing else leaves a site while it trains."""
+    """Site to server: what a site learned in a round; nothing else leaves a site while it trains.
+
+    Codecs write the parameters into ``payload``; ``params`` is empty until the server has read it.
+    """
 
     site: str
     round: int
@@ -84,11 +99,17 @@ class Update:
     buffers: State
     metrics: Mapping[str, float] = field(default_factory=dict)  # "train_loss", "steps", "seconds"
     shared: Shared = field(default_factory=lambda: _NOTHING)
+    payload: bytes = b""
+
+    @property
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes of this message: of "parameters", "buffers", and "shared/<plugin>"."""
+        return _bytes_by_part(self.params, self.payload, self.buffers, self.shared)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the tensors in this message."""
-        return _payload_bytes(self.params, self.buffers, self.shared)
+        """Bytes of the model and the tensors in this message."""
+        return sum(self.bytes_by_part.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +133,7 @@ class SiteFailure:
         return f"{self.site}, round {self.round}, {self.phase}: {self.reason}"
 
 
-def _payload_bytes(params: State, buffers: State, shared: Shared) -> int:
-    return num_bytes(params) + num_bytes(buffers) + sum(num_bytes(dict(part)) for part in shared.values())
+def _bytes_by_part(params: State, payload: bytes, buffers: State, shared: Shared) -> dict[str, int]:
+    model = {"parameters": num_bytes(params) + len(payload), "buffers": num_bytes(buffers)}
+    parts = model | {f"shared/{name}": num_bytes(dict(part)) for name, part in shared.items()}
+    return {name: size for name, size in parts.items() if size}

@@ -1,0 +1,204 @@
+"""What crosses with codecs: the sites' model follows the server's, nothing that codecs lose is lost for good."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from fedlight_algorithms import Half, LowRank, Quantise, TopK, Zstd
+
+from fedlight.channel import Compression, ServerEnd, SiteEnd
+from fedlight.serialization import pack, unpack
+from fedlight.state import State, zip_map
+from fedlight.update import Broadcast, RoundContext, Update
+
+SITES = ("A", "B")
+CODECS: list[list[Any]] = [[Half()], [Quantise(4)], [TopK(0.1)], [TopK(0.2), Quantise(4), Zstd()], [LowRank(1)]]
+
+
+def context(round: int) -> RoundContext:
+    return RoundContext(round, 9, 0, SITES, SITES, dict.fromkeys(SITES, 1), dict.fromkeys(SITES, 1.0))
+
+
+def model(seed: int) -> State:
+    draw = torch.Generator().manual_seed(seed)
+    return {"conv": torch.randn(8, 4, 3, 3, generator=draw), "bias": torch.randn(8, generator=draw)}
+
+
+def broadcast(round: int) -> Broadcast:
+    """What a server without codecs would send; its parameters are for ``message`` to replace."""
+    return Broadcast(context(round), model(99), {})
+
+
+def update(site: str, round: int, params: State) -> Update:
+    return Update(site, round, 1, params, {})
+
+
+def distance(one: State, other: State) -> float:
+    return math.dist(*(torch.cat([part[name].flatten() for name in one]).tolist() for part in (one, other)))
+
+
+# --- down ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_site_gets_the_whole_model_then_differences_then_nothing() -> None:
+    params = model(0)
+    server, site = ServerEnd(Compression(downlink=[Quantise(8)]), params), SiteEnd(Compression(downlink=[Quantise(8)]))
+    first = server.message("A", broadcast(1))
+    assert (first.model, first.num_bytes) == ("full", 4 * (288 + 8))
+    assert all(torch.equal(site.receive(first).params[name], params[name]) for name in params)
+    server.answered("A", well=True)
+    assert (server.message("A", broadcast(1)).model, server.message("A", broadcast(1)).num_bytes) == ("kept", 0)
+    server.advance(model(1), seed=0)
+    second = server.message("A", broadcast(2))
+    assert (second.model, second.num_bytes) == ("delta", 1 + 4 * 8 + 288 + 4 * 8)
+    found = site.receive(second).params
+    assert all(torch.equal(found[name], server.model[name]) for name in found)
+    torch.testing.assert_close(found["bias"], model(1)["bias"])  # of one dimension: only the sum is rounded
+    assert server.message("B", broadcast(2)).model == "full"
+
+
+def test_a_site_that_missed_a_version_gets_the_whole_model() -> None:
+    server = ServerEnd(Compression(downlink=[Quantise(8)]), model(0))
+    server.answered("A", well=True)
+    server.advance(model(1), 0)
+    server.advance(model(2), 0)
+    assert server.message("A", broadcast(3)).model == "full"
+    server.answered("A", well=True)
+    server.answered("A", well=False)  # its process died, say: it may have lost what it kept
+    assert server.message("A", broadcast(3)).model == "full"
+
+
+def test_a_difference_to_a_version_that_a_site_lacks_is_refused() -> None:
+    server, site = ServerEnd(Compression(downlink=[Half()]), model(0)), SiteEnd(Compression(downlink=[Half()]))
+    server.answered("A", well=True)  # though it never was sent anything
+    with pytest.raises(ValueError, match="none that follows"):
+        site.receive(server.message("A", broadcast(1)))
+    server.advance(model(1), 0)
+    with pytest.raises(ValueError, match="none that follows"):
+        site.receive(server.message("A", broadcast(1)))
+
+
+@pytest.mark.parametrize(
+    "codecs", [[Half()], [Quantise(4)], [TopK(0.1)], [TopK(0.2), Quantise(4), Zstd()], [LowRank()]]
+)
+def test_the_sites_model_reaches_a_model_that_stands_still(codecs: list[Any]) -> None:
+    """Every version is the difference to what the sites have, so what was lost comes with the next ones."""
+    server, goal = ServerEnd(Compression(downlink=codecs), model(0)), model(1)
+    apart = [distance(server.model, goal)]
+    for _ in range(60):
+        server.advance(goal, 0)
+        apart.append(distance(server.model, goal))
+    assert apart[1] < apart[0]
+    assert apart[-1] < 0.02 * apart[0]
+
+
+# --- up --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "codecs", [[Quantise(4, stochastic=False)], [TopK(0.1)], [LowRank(1)], [TopK(0.1), Quantise(4)]]
+)
+def test_what_codecs_lose_is_sent_later(codecs: list[Any]) -> None:
+    """The same change in every round: with error feedback the sum of what arrives stays a bounded way behind.
+
+    Without it a tenth of the numbers would arrive, the same in every round.
+    """
+    compression = Compression(uplink=codecs)
+    site, server, start = SiteEnd(compression), ServerEnd(compression, model(0)), model(0)
+    change = {name: 0.01 * value for name, value in model(5).items()}
+    arrived = {name: torch.zeros_like(value) for name, value in change.items()}
+    behind = []
+    for number in range(1, 61):
+        received = replace(broadcast(number), params=start)
+        trained = zip_map(torch.add, start, change)
+        message = site.send(update("A", number, trained), received)
+        assert message.params == {}
+        assert message.num_bytes == len(message.payload)
+        found = server.read(message, start, 0).params
+        arrived = zip_map(lambda sum, new, old: sum + new - old, arrived, found, start)
+        behind.append(distance(arrived, {name: number * value for name, value in change.items()}))
+    assert max(behind[30:]) < 25 * distance(change, {name: torch.zeros_like(value) for name, value in change.items()})
+    assert behind[-1] < 1.5 * max(behind[20:40]) + 1e-6
+
+
+def test_without_error_feedback_nothing_is_remembered() -> None:
+    compression = Compression(uplink=[TopK(0.1)], error_feedback=False)
+    site = SiteEnd(compression)
+    received = replace(broadcast(1), params=model(0))
+    payloads = {site.send(update("A", 1, model(1)), received).payload for _ in range(3)}
+    assert len(payloads) == 1
+
+
+def test_codecs_without_loss_carry_every_bit() -> None:
+    compression = Compression(uplink=[Zstd()], downlink=[Zstd()])
+    site, server = SiteEnd(compression), ServerEnd(compression, model(0))
+    server.advance(model(1), 0)
+    server.answered("A", well=True)
+    received = site.receive(replace(server.message("B", broadcast(1))))
+    trained = {name: value + 1e-3 for name, value in received.params.items()}
+    found = server.read(site.send(update("A", 1, trained), received), model(7), 0).params
+    assert all(torch.equal(found[name], trained[name]) for name in trained)
+    assert all(torch.equal(received.params[name], model(1)[name]) for name in trained)
+
+
+def test_without_codecs_nothing_changes() -> None:
+    site, server = SiteEnd(Compression()), ServerEnd(Compression(), model(0))
+    sent, trained = broadcast(1), update("A", 1, model(1))
+    server.advance(model(1), 0)
+    assert server.message("A", sent) is sent
+    assert site.receive(sent) is sent
+    assert site.send(trained, sent) is trained
+    assert server.read(trained, model(0), 0) is trained
+    assert site.state_dict() == server.state_dict() == {}
+
+
+# --- what is not agreed on, and restarts -----------------------------------------------------------------------------
+
+
+def test_an_update_that_is_written_otherwise_is_refused() -> None:
+    plain, coded = ServerEnd(Compression(), model(0)), ServerEnd(Compression(uplink=[Half()]), model(0))
+    written = SiteEnd(Compression(uplink=[Half()])).send(
+        update("A", 1, model(1)), replace(broadcast(1), params=model(0))
+    )
+    with pytest.raises(ValueError, match="another way"):
+        plain.read(written, model(0), 0)
+    with pytest.raises(ValueError, match="another way"):
+        coded.read(update("A", 1, model(1)), model(0), 0)
+    with pytest.raises(ValueError, match="must have"):
+        coded.read(replace(written, payload=written.payload[:-1]), model(0), 0)
+
+
+def test_both_ends_go_on_after_a_restart_as_if_there_were_none() -> None:
+    compression = Compression(uplink=[LowRank(1), Quantise(4)], downlink=[TopK(0.2), Quantise(8)])
+
+    def play(rounds: range, server: ServerEnd, site: SiteEnd) -> list[bytes]:
+        crossed = []
+        for number in rounds:
+            message = server.message("A", broadcast(number))
+            received = site.receive(message)
+            trained = zip_map(torch.add, received.params, {n: 0.1 * v for n, v in model(number).items()})
+            written = site.send(update("A", number, trained), received)
+            server.answered("A", well=True)
+            server.advance(server.read(written, received.params, 0).params, 0)
+            crossed += [message.payload, written.payload]
+        return crossed
+
+    through = play(range(1, 7), ServerEnd(compression, model(0)), SiteEnd(compression))
+    server, site = ServerEnd(compression, model(0)), SiteEnd(compression)
+    crossed = play(range(1, 4), server, site)
+    kept = unpack(pack({"server": server.state_dict(), "site": site.state_dict()}))
+    server, site = ServerEnd(compression, model(0)), SiteEnd(compression)
+    server.load_state_dict(copy.deepcopy(kept["server"]))
+    site.load_state_dict(kept["site"])
+    assert crossed + play(range(4, 7), server, site) == through
+
+
+def test_bytes_are_counted_by_part() -> None:
+    message = replace(update("A", 1, model(0)), shared={"Style": {"mean": torch.zeros(4)}})
+    assert message.bytes_by_part == {"parameters": 4 * 296, "shared/Style": 16}
+    assert message.num_bytes == 4 * 296 + 16
