@@ -1,0 +1,1 @@
+"""What keeps a site's contribution from those who need not know it."""
