@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from fedlight.messages import explain, nearest, parameters
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.discovery import discover, registered
 from fedlight.preparation import ConfigError
+from fedlight.processes import end_with_parent
 from fedlight.serialization import DamagedFileError
 from fedlight.server import RoundFailedError
 from fedlight.tasks import FederatedModule, SegmentationTask
@@ -219,23 +219,12 @@ def _script(arguments: Sequence[str]) -> int:
         raise ConfigError(
             "script must name one file with a fedlight command a line. For instance: fedlight script FILE."
         )
-    _end_with_parent()
+    end_with_parent(lambda: os._exit(1))
     for line in Path(arguments[0]).read_text().splitlines():
         code = run(shlex.split(line)[1:])
         if code:
             return code
     return 0
-
-
-def _end_with_parent() -> None:
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _discover(files: Sequence[str]) -> None:
