@@ -156,6 +156,7 @@ class Run:
             if self.fresh and self.folder.exists():
                 raise _taken(self.folder.path)
             self.folder.create(self.info.config)
+            self.folder.rewind(self.server.round)
             yield
 
     def open(self, executor: Executor) -> None:
@@ -168,7 +169,11 @@ class Run:
         self.num_samples = executor.open(
             self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
         )
-        self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
+        try:
+            self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
+        except BaseException:
+            executor.close()
+            raise
 
     def keep(self, selected: bool) -> None:
         """Writes what a round leaves behind; the server's own state comes last and makes the round final."""

@@ -69,6 +69,10 @@ class Workplace:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return SiteFailure(site, broadcast.context.round, phase, "raised", " ".join(reason.split()))
 
+    def finished(self, site: str) -> int:
+        """The last round that a site has finished, whose state its next round starts from."""
+        return self._finished[site]
+
     def _work(self, phase: Phase, site: str, broadcast: Broadcast) -> Reply:
         client = self._client(site)
         if phase != "fit":
