@@ -15,6 +15,7 @@ import torch
 import fedlight
 from fedlight import state
 from fedlight.checkpoint import RunFolder, SiteStore, Which, newest, next_free, numbered
+from fedlight.cohort import Cohorts
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor
@@ -54,6 +55,7 @@ class Run:
         num_samples: Training cases of every site, once open.
         took_part: The last round of every site that has taken part.
         fresh: Whether no run was started in the folder yet.
+        cohorts: Who takes part in its rounds.
     """
 
     folder: RunFolder
@@ -66,6 +68,7 @@ class Run:
     num_samples: dict[str, int] = field(default_factory=dict)
     took_part: dict[str, int] = field(default_factory=dict)
     fresh: bool = False
+    cohorts: Cohorts = field(default_factory=lambda: Cohorts((), 1.0))
 
     @classmethod
     def start(
