@@ -25,6 +25,7 @@ from fedlight import commands
 from fedlight.checkpoint import RunFolder
 from fedlight.configs import read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
+from fedlight.executors import InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters
 from fedlight.plugins import Aggregator, ClientPlugin
@@ -64,6 +65,7 @@ def _classes() -> dict[str, dict[str, list[str]]]:
     return {
         "aggregator": parameters(info.cls for info in plugins if issubclass(info.cls, Aggregator)),
         "plugins": parameters(info.cls for info in plugins if issubclass(info.cls, ClientPlugin)),
+        "executor": parameters([InProcess, MultiProcess]),
         "trackers": parameters([WandbTracker]),
         "data": parameters([FolderSites, SyntheticSites]),
         "model": parameters([SegmentationTask]),

@@ -35,8 +35,9 @@ class MultiProcess(Executor):
         workers: Processes; by default one for every ``federation.threads`` processor cores, but not more than sites.
             Where there are GPUs, each works on one of them, in turn. Where ``federation.threads`` is left out, the
             workers share the cores.
-        deadline: Seconds that a phase, training or an evaluation, may take at all its sites together. Sites that have
-            not answered by then are given up for this round ("late"), and the processes that worked on them are ended.
+        deadline: Seconds that a phase, training or an evaluation, may take at all its sites together, without those in
+            which a worker starts. Sites that have not answered by then are given up for this round ("late"), and the
+            processes that worked on them are ended.
         retries: How often a site is tried again whose process ended, before it is given up for this round ("lost").
         resident: Clients that stay in the memory of a worker; others are made anew from their state on disk.
     """
@@ -154,7 +155,7 @@ class _Call:
         self._at: dict[int, str] = {}  # worker -> the site that it is at
         self._replies: dict[str, Reply] = {}
         self._lost: Counter[str] = Counter()
-        self._ends: float | None = None
+        self._left, self._looked = executor.deadline, time.monotonic()
         broadcasts = {id(message): message for message in messages.values()}
         self._index = {key: index for index, key in enumerate(broadcasts)}
         self._place = self._crew.broadcasts.write(list(broadcasts.values()))
@@ -223,20 +224,21 @@ class _Call:
             self._waiting[worker].appendleft(site)
 
     def _mind_deadline(self) -> None:
-        """Gives up all sites that have not answered in time; it runs from when all workers are ready."""
-        deadline = self._executor.deadline
-        if deadline is None:
+        """Gives up all sites that have not answered in time; time in which a worker starts does not count."""
+        before, self._looked = self._looked, time.monotonic()
+        if self._left is None or not all(self._crew[worker].ready for worker in range(len(self._crew))):
             return
-        if self._ends is None and all(self._crew[worker].ready for worker in range(len(self._crew))):
-            self._ends = time.monotonic() + deadline
-        if self._ends is None or time.monotonic() < self._ends:
-            return
+        self._left -= self._looked - before
+        if self._left <= 0:
+            self._be_late()
+
+    def _be_late(self) -> None:
         late = [*self._at.values(), *(site for queue in self._waiting for site in queue)]
         self.give_up()
         for queue in self._waiting:
             queue.clear()
         for site in late:
-            self._fail(site, "late", f"no answer within {deadline:g} s")
+            self._fail(site, "late", f"no answer within {self._executor.deadline:g} s")
 
     def _fail(self, site: str, kind: str, reason: str) -> None:
         """Gives a site up for this round; what it may have kept of it does not count."""

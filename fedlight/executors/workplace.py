@@ -12,7 +12,7 @@ import torch
 from fedlight.client import Client, Progress
 from fedlight.data.federated import Stage
 from fedlight.executors.executor import ClientFactory, Phase, Reply
-from fedlight.update import Broadcast, SiteFailure
+from fedlight.update import Broadcast, SiteFailure, Update
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -79,7 +79,7 @@ class Workplace:
             stage: Stage = "test" if phase == "test" else "val"
             return client.evaluate(broadcast, stage, detailed=phase != "evaluate")
         update = client.fit(broadcast)
-        if not client.sound:
+        if not client.sound or not _of_one_shape(update, broadcast):
             # the server refuses the update by name; the site goes on from its last round, else it were spoilt for good
             self._forget(site)
             return update
@@ -100,6 +100,12 @@ class Workplace:
         client = self._clients.pop(site, None)
         if client is not None:
             client.release()
+
+
+def _of_one_shape(update: Update, broadcast: Broadcast) -> bool:
+    """Whether a site sends the tensors that it was sent; if not, its network is not what it was."""
+    shapes = ({name: value.shape for name, value in each.params.items()} for each in (update, broadcast))
+    return next(shapes) == next(shapes)
 
 
 @contextmanager
