@@ -32,7 +32,8 @@ class WandbTracker(Tracker):
     """Mirrors what the run folder records to W&B.
 
     ``round`` is the axis of ``<site>/train_loss``, ``<site>/val_dice``, ``mean/val_dice``, ``worst/val_dice`` and
-    ``federation/bytes_up``; where there are more than 100 sites, single ones are left out. Scores of the held-out institution stand in the summary only, as ``held_out/dice``.
+    ``federation/bytes_up``; where there are more than 100 sites, single ones are left out. Scores of the held-out
+    institution stand in the summary only, as ``held_out/dice``.
     Everything that W&B writes lies under ``wandb/`` in the run folder; a resumed run goes on under the same run id.
 
     W&B works on a thread of its own: a server that refuses, hangs or goes away costs the run one warning and at most
