@@ -40,7 +40,8 @@ class Federation:
         plugins: Client plugins, in the order in which they act; those that harmonise images act first in any case.
         rounds: Number of rounds.
         local_epochs: Passes over its own data that a site makes in a round.
-        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``.
+        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``. A client of pooled data makes
+            those of all its sites.
         cohort: Share of the sites that take part in a round, in (0, 1], drawn anew for every round.
         min_sites: Usable updates that a round needs; with fewer the run stops and its last good state is kept.
         weighting: Whether a site counts by its training cases or like every other.
