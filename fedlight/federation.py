@@ -41,7 +41,8 @@ class Federation:
         plugins: Client plugins, in the order in which they act; those that harmonise images act first in any case.
         rounds: Number of rounds.
         local_epochs: Passes over its own data that a site makes in a round.
-        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``.
+        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``. A client of pooled data makes
+            those of all its sites.
         cohort: Share of the sites that take part in a round, in (0, 1], drawn anew for every round.
         sampling: "fixed" draws that share of the sites; "poisson" lets every site take part with that probability,
             whatever the others do, and draws again where fewer than ``min_sites`` would.

@@ -12,17 +12,16 @@ _INTERVAL = 0.5
 """Seconds between two looks at the parent."""
 
 
-def end_with_parent(end: Callable[[], object], parent: int | None = None) -> None:
+def end_with_parent(end: Callable[[], object], parent: int) -> None:
     """Watches, on a thread of its own, for the end of the process that started this one.
 
     Args:
-        end: Called when it has ended, by whatever means; should end this process.
-        parent: Its process id, where it may have ended before this call; by default that of now.
+        end: Called when it has ended, by whatever means, be it before this call; should end this process.
+        parent: Its process id.
     """
-    watched = os.getppid() if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == watched:
+        while os.getppid() == parent:
             time.sleep(_INTERVAL)
         end()
 

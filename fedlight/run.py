@@ -367,7 +367,11 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         held_out=data.held_out_sites,
         classes=data.format.classes,
         rounds=federation.rounds,
-        local_steps=dict.fromkeys(data.sites, federation.local.steps) if federation.local.steps else {},
+        local_steps={
+            site: steps
+            for site in data.sites
+            if (steps := federation.local.steps_of(data.institutions(site))) is not None
+        },
         method=" + ".join(each.instance_id for each in (server.aggregator, *server.plugins)),
         num_parameters=sum(value.numel() for value in server.params.values()),
     )

@@ -77,6 +77,14 @@ def test_how_many_clients_stay_in_memory_changes_no_bit(federate: Federate, tmp_
     assert rows(runs[0].path) == rows(runs[1].path)
 
 
+def test_a_site_with_nothing_to_keep_stores_next_to_nothing(federate: Federate) -> None:
+    """The network has 124 thousand parameters, half a megabyte."""
+    folder = federate(rounds=1).fit(small_task(), small_sites())
+    sizes = [path.stat().st_size for path in folder.sites.glob("*/*.safetensors")]
+    assert len(sizes) == 3
+    assert max(sizes) < 1000
+
+
 def test_scores_of_a_run_agree(federate: Federate, tmp_path: Path) -> None:
     folder = federate(rounds=1, threads=1).fit(small_task(), small_sites())
     scored = [
@@ -289,6 +297,30 @@ class Footprint(ClientPlugin):
         print("printed at a site")
         warnings.warn("warned at a site")
 '''
+
+
+@pytest.mark.slow
+def test_with_too_few_sites_left_the_command_says_who_was_lost_and_ends_with_1(tmp_path: Path) -> None:
+    (tmp_path / "pids").mkdir()
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "fedlight", "fit", "-c", "configs/quickstart.yaml"]
+    command += ["--load", "tests/executors/faulty.py", "--federation.plugins+=Faulty"]
+    command += [
+        "--federation.plugins.plan",
+        '{"site2, 1": "kill"}',
+        "--federation.plugins.folder",
+        str(tmp_path / "pids"),
+    ]
+    command += ["--federation.executor", "MultiProcess", "--federation.executor.retries", "0"]
+    command += ["--federation.executor.workers", "1", "--federation.min_sites", "4", "--federation.local_steps", "1"]
+    command += ["--data.image_size", "16", "--federation.run_folder", str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 1
+    reason = "its process was ended by SIGKILL"
+    assert f"round 1 has 3 usable updates but needs 4 (min_sites); site2: {reason}" in done.stderr
+    assert f"site2  failed in fit: {reason}" in done.stdout
+    assert "1,site2,failure,fit/lost,1,," in (tmp_path / "run" / "metrics.csv").read_text()
+    assert not alive(tmp_path / "pids")
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ class Size(NamedTuple):
 
 
 def serve(connection: Connection, size: Size) -> None:
-    """Opens a run, makes a round whenever it is told a number and says how long it took; at 0 says its peak memory."""
+    """Opens a run, makes a round whenever it is told a number and says what it took; at 0 says its peak memory."""
     torch.set_num_threads(1)
     data = SyntheticSites(num_sites=size.sites, cases=8, image_size=size.image_size, batch_size=4)
     with tempfile.TemporaryDirectory() as folder:
@@ -61,9 +61,9 @@ def serve(connection: Connection, size: Size) -> None:
         with run.claim(), federation._at_work(run):
             connection.send(None)
             while number := connection.recv():
-                begun = time.perf_counter()
+                wall, processor = time.perf_counter(), time.process_time()
                 federation._round(run, number)
-                connection.send(time.perf_counter() - begun)
+                connection.send((time.perf_counter() - wall, time.process_time() - processor))
     connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
@@ -98,17 +98,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--image_size", type=int, default=32)
     chosen = parser.parse_args(arguments)
     rest = (chosen.cohort, chosen.rounds, chosen.steps, chosen.encoder, chosen.image_size)
-    seconds: list[tuple[float, float]] = []
+    rounds: list[tuple[Any, Any]] = []
     with opened(Size(chosen.many, *rest)) as many, opened(Size(chosen.few, *rest)) as few:
         for number in range(1, chosen.rounds + 1):
             sides = (many, few) if number % 2 else (few, many)
             took = {id(side): ask(side, number) for side in sides}
-            seconds.append((took[id(many)], took[id(few)]))
+            rounds.append((took[id(many)], took[id(few)]))
         memory = ask(many, 0), ask(few, 0)
-    kept = seconds[1:] or seconds  # the first round warms up
-    ratio = statistics.median(one / other for one, other in kept)
-    each = " and ".join(f"{statistics.median(side):.3f} s" for side in zip(*kept, strict=True))
-    sys.stdout.write(f"round time: ratio {ratio:.3f} (median of {len(kept)} rounds; {each})\n")
+    kept = rounds[1:] or rounds  # the first round warms up
+    for index, kind in enumerate(("wall time", "processor time")):
+        seconds = [(one[index], other[index]) for one, other in kept]
+        ratio = statistics.median(one / other for one, other in seconds)
+        each = " and ".join(f"{statistics.median(side):.3f} s" for side in zip(*seconds, strict=True))
+        sys.stdout.write(f"{kind} of a round: ratio {ratio:.3f} (median of {len(kept)} rounds; {each})\n")
     sizes = " and ".join(f"{size / 1e6:.0f} MB" for size in memory)
     sys.stdout.write(f"peak memory: ratio {memory[0] / memory[1]:.3f} ({sizes})\n")
 

@@ -31,7 +31,9 @@ def test_orchestration_notices_two_different_models(monkeypatch: pytest.MonkeyPa
 def test_many_sites_prints_ratios_of_time_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     many_sites.main(["--many", "4", "--few", "2", "--cohort", "2", "--rounds", "2", *SMALL])
     printed = capsys.readouterr().out
-    assert re.search(r"round time: ratio \d+\.\d+ .*\npeak memory: ratio \d+\.\d+ \(\d+ MB and \d+ MB\)", printed)
+    assert re.search(
+        r"processor time of a round: ratio \d+\.\d+ .*\npeak memory: ratio \d+\.\d+ \(\d+ MB and \d+ MB\)", printed
+    )
 
 
 @pytest.mark.slow  # starts a process that imports torch
