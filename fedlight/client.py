@@ -33,7 +33,7 @@ class LocalTraining:
 
     Attributes:
         epochs: Passes over the site's data in a round, unless ``steps`` is given.
-        steps: Optimizer steps in a round.
+        steps: Optimizer steps in a round, for every institution whose data a client has.
         optimizer_state: "reset" starts every round with a fresh optimizer, as in FedAvg; "keep" goes on with the
             site's own.
         buffers: Whether running statistics are averaged, stay at the site, or are computed anew at every site.
@@ -51,6 +51,13 @@ class LocalTraining:
     threads: int | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
     measures: Sequence[str] = ()
+
+    def steps_of(self, institutions: Sequence[str]) -> int | None:
+        """Returns the optimizer steps that a client of some institutions makes in a round; None for whole epochs.
+
+        A client of pooled data makes the steps of all of them, so that it sees as many images as they would.
+        """
+        return None if self.steps is None else self.steps * len(institutions)
 
 
 class Client:
@@ -108,6 +115,7 @@ class Client:
         finally:
             self.module.release()
         params, buffers = self._keep_own()
+        self._rest()
         return Update(
             site=self.site,
             round=context.round,
@@ -167,6 +175,14 @@ class Client:
         model = {**state.parameters_of(self.module), **state.buffers_of(self.module)}
         return all(map(state.finite, model.values()))
 
+    def release(self) -> None:
+        """Lets go of the network at once; the client cannot be used any more.
+
+        A client and its Trainer know each other, so the garbage collector would find them much later.
+        """
+        self._rest()
+        self.module.to("meta")
+
     # --- what survives a restart -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -190,7 +206,8 @@ class Client:
 
     def _train(self, round: int, seed: int) -> dict[str, float]:
         trainer = self._resident_trainer()
-        loader = self.data.train_loader(self.site, seed=seed, steps=self.local.steps)
+        steps = self.local.steps_of(self.data.institutions(self.site))
+        loader = self.data.train_loader(self.site, seed=seed, steps=steps)
         epochs = 1 if self.local.steps else self.local.epochs
         # a second fit with unchanged max_epochs trains nothing, silently: Lightning 9636, 11425
         trainer.fit_loop.max_epochs = trainer.current_epoch + epochs
@@ -246,6 +263,12 @@ class Client:
         if not all(map(state.finite, self.own.values())):  # nobody else would see it
             raise FloatingPointError("what stays at the site is not finite after training")
         return shared, buffers if self.local.buffers == "average" else {}
+
+    def _rest(self) -> None:
+        """Lets go of gradients and optimizer, three times the size of the network, until the next round."""
+        self.module.zero_grad(set_to_none=True)
+        if self._trainer is not None:
+            self._trainer.strategy.optimizers = []
 
     def _resident_trainer(self) -> Trainer:
         """The client's own Trainer, built once; epochs and steps stay monotonic over rounds."""

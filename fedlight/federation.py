@@ -6,28 +6,29 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from fedlight.buffers import recalibrate
 from fedlight.checkpoint import RunFolder, Which
 from fedlight.client import BufferPolicy, LocalTraining
+from fedlight.cohort import Cohorts, Sampling, panel, plan
 from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
-from fedlight.executors.executor import Phase
+from fedlight.executors.executor import Phase, Reply
+from fedlight.history import rebased
 from fedlight.plugins import Aggregator, ClientPlugin
-from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, cohort_size, prepare, prototypes
-from fedlight.randomness import generator
+from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, prepare, prototypes
 from fedlight.run import Run, load_model, trained
+from fedlight.schedule import Plan, Schedule, Synchronous
 from fedlight.server import RoundFailedError
 from fedlight.state import buffers_of
 from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import predict_folder, readable_images
 from fedlight.tracking import RoundRecord, Tracker
-from fedlight.update import Evaluation, RoundContext, SiteFailure
+from fedlight.update import Evaluation, RoundContext, SiteFailure, Update
 
 Weighting = Literal["samples", "uniform"]
 
@@ -40,8 +41,16 @@ class Federation:
         plugins: Client plugins, in the order in which they act; those that harmonise images act first in any case.
         rounds: Number of rounds.
         local_epochs: Passes over its own data that a site makes in a round.
-        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``.
+        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``. A client of pooled data makes
+            those of all its sites.
         cohort: Share of the sites that take part in a round, in (0, 1], drawn anew for every round.
+        sampling: "fixed" draws that share of the sites; "poisson" lets every site take part with that probability,
+            whatever the others do, and draws again where fewer than ``min_sites`` would.
+        availability: File that says which sites can be reached round by round (CSV with the columns round,site, or a
+            JSON list of lists); the cohort is drawn among those. Rounds with fewer than ``min_sites`` are left out, and
+            the file begins anew when it is over. By default all can always be reached.
+        schedule: When sites work: in step by default; ``Deadline`` goes on without those that are late, ``Buffered``
+            lets each work at its own pace and counts stale updates less. How long sites take is simulated.
         min_sites: Usable updates that a round needs; with fewer the run stops and its last good state is kept.
         weighting: Whether a site counts by its training cases or like every other.
         buffers: Running statistics of BatchNorm: "average" fuses them over the sites (law of total variance), "local"
@@ -49,6 +58,8 @@ class Federation:
             With the last two, an unseen site's come from its own unlabelled images.
         optimizer_state: "reset" gives every round a fresh optimizer, as in FedAvg; "keep" goes on with the site's own.
         evaluate_every: Rounds between evaluations on the sites' validation cases; the last round is always evaluated.
+        evaluate_sites: How many sites score the global model in a round: the same ones in every round, drawn by the
+            seed. By default all; ``validate`` and ``test`` score at all sites in any case.
         select: Which model is kept in global.ckpt: the one with the best mean validation Dice over the sites that
             train, or that of the last round.
         patience: Evaluations without a better score after which training stops early; null never stops.
@@ -72,11 +83,15 @@ class Federation:
         local_epochs: int = 1,
         local_steps: int | None = None,
         cohort: float = 1.0,
+        sampling: Sampling = "fixed",
+        availability: str | None = None,
+        schedule: Schedule | None = None,
         min_sites: int = 1,
         weighting: Weighting = "samples",
         buffers: BufferPolicy = "average",
         optimizer_state: Literal["reset", "keep"] = "reset",
         evaluate_every: int = 1,
+        evaluate_sites: int | None = None,
         select: Literal["best", "last"] = "best",
         patience: int | None = None,
         share_cases: bool = True,
@@ -91,7 +106,9 @@ class Federation:
     ) -> None:
         self.aggregator, self.plugins = aggregator, plugins
         self.rounds, self.cohort, self.min_sites, self.weighting = rounds, cohort, min_sites, weighting
-        self.evaluate_every, self.select, self.patience = evaluate_every, select, patience
+        self.sampling, self.availability, self.schedule = sampling, availability, schedule or Synchronous()
+        self.evaluate_every, self.evaluate_sites, self.select = evaluate_every, evaluate_sites, select
+        self.patience = patience
         self.local = LocalTraining(
             epochs=local_epochs,
             steps=local_steps,
@@ -231,11 +248,11 @@ class Federation:
     def _round(self, run: Run, number: int) -> None:
         """Broadcast, local training, aggregation, evaluation, record, checkpoint."""
         begun = time.perf_counter()
-        context = self._context(run, number)
-        broadcast = run.server.broadcast(context)
-        replies = self.executor.call("fit", dict.fromkeys(context.cohort, broadcast))
+        plan = next(run.plans)
+        context = self._context(run, number, tuple(plan.starts))
+        late = [SiteFailure(site, number, "fit", "late", "not done in time (simulated)") for site in plan.late]
         try:
-            sites, failures = run.server.collect(context, replies, self.min_sites)
+            sites, failures = run.server.collect(context, self._replies(run, context, plan), self.min_sites)
         except RoundFailedError as error:
             run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
             raise
@@ -248,6 +265,7 @@ class Federation:
         selected = bool(evaluations) and not silent and run.selection.update(number, run.evaluations)
         ended = time.perf_counter()
         seconds = {"fit": trained - begun, "evaluate": ended - trained, "round": ended - begun}
+        simulated = {} if plan.time is None else {"simulated": plan.time}
         run.tracker.on_round(
             RoundRecord(
                 round=number,
@@ -255,39 +273,53 @@ class Federation:
                 cohort=context.cohort,
                 sites=tuple(sites),
                 evaluations=tuple(evaluations),
-                failures=(*failures, *silent),
-                seconds=seconds,
+                failures=(*failures, *late, *silent),
+                seconds=seconds | simulated,
                 selected=selected,
             )
         )
         # before the first evaluation the newest model is the best one known
         run.keep(selected or self.select == "last" or run.selection.best_round == 0)
 
-    def _context(self, run: Run, number: int) -> RoundContext:
+    def _replies(self, run: Run, context: RoundContext, plan: Plan) -> Iterator[tuple[str, Reply]]:
+        """Lets the sites train, each from its version; what a stale one changed is taken to the newest."""
+        now = run.server.broadcast(context)
+        newest = context.round - 1
+        run.history.remember(newest, now, {*plan.starts.values(), *plan.pending})
+        starts = {
+            version: now if version == newest else run.history.broadcast(version, now)
+            for version in plan.starts.values()
+        }
+        replies = self.executor.call("fit", {site: starts[version] for site, version in plan.starts.items()})
+        for site, reply in replies:
+            staleness = newest - plan.starts[site]
+            if staleness and isinstance(reply, Update):
+                factor = (1 + staleness) ** -self.schedule.exponent
+                reply = rebased(reply, starts[plan.starts[site]], now, factor)
+                reply = replace(reply, metrics={**reply.metrics, "staleness": float(staleness)})
+            yield site, reply
+        run.history.remember(newest, now, plan.pending)
+
+    def _context(self, run: Run, number: int, cohort: tuple[str, ...]) -> RoundContext:
         samples = run.num_samples
         return RoundContext(
             round=number,
             rounds=self.rounds,
             seed=self.seed,
             sites=run.sites,
-            cohort=self._cohort(run.sites, number),
+            cohort=cohort,
             num_samples=samples,
             weights={site: float(samples[site] if self.weighting == "samples" else 1) for site in run.sites},
             evaluations=dict(run.evaluations),
         )
 
-    def _cohort(self, sites: tuple[str, ...], number: int) -> tuple[str, ...]:
-        """Draws the sites of a round, in the sites' own order."""
-        drawn = torch.randperm(len(sites), generator=generator(self.seed, number, "cohort"))
-        taken = sorted(drawn[: cohort_size(self.cohort, len(sites))].tolist())
-        return tuple(sites[index] for index in taken)
-
     def _evaluate(self, run: Run, context: RoundContext, phase: Phase) -> tuple[list[Evaluation], list[SiteFailure]]:
-        """Scores the new global model at every site."""
+        """Scores the global model: after a round at the sites that are to do so, else at every site."""
+        sites = panel(run.sites, self.evaluate_sites, self.seed) if phase == "evaluate" else run.sites
         broadcast = run.server.broadcast(context, deployed=True)
         evaluations: list[Evaluation] = []
         failures: list[SiteFailure] = []
-        for _, reply in self.executor.call(phase, dict.fromkeys(run.sites, broadcast)):
+        for _, reply in self.executor.call(phase, dict.fromkeys(sites, broadcast)):
             if isinstance(reply, SiteFailure):
                 failures.append(reply)
             elif isinstance(reply, tuple):
@@ -309,9 +341,22 @@ class Federation:
             self.min_sites,
             len(data.sites),
             self.patience,
+            self.sampling,
+            self.evaluate_sites,
         )
         check_trainer(self.local.trainer)
-        return Run.start(self, model, data, ckpt_path)
+        cohorts = self._cohorts(data.sites)
+        run = Run.start(self, model, data, ckpt_path)
+        run.plans = islice(self.schedule.plans(cohorts), run.server.round, None)
+        return run
+
+    def _cohorts(self, sites: tuple[str, ...]) -> Cohorts:
+        """Plans who takes part in the rounds."""
+        try:
+            self.schedule.check(len(sites), self.min_sites)
+            return plan(sites, self.cohort, self.sampling, self.min_sites, self.seed, self.availability)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     @contextmanager
     def _at_work(self, run: Run) -> Iterator[None]:
@@ -342,7 +387,7 @@ class Federation:
         prepare(data)
         run = Run.reopen(self, model, data, ckpt_path, which)
         with self._at_work(run):
-            context = self._context(run, max(run.server.round, 1))
+            context = self._context(run, max(run.server.round, 1), run.sites)
             evaluations, failures = self._evaluate(run, context, phase)
             run.record("val" if phase == "validate" else phase, evaluations)
             if phase == "test":

@@ -18,6 +18,7 @@ from fedlight.checkpoint import RunFolder, SiteStore, Which, newest, next_free, 
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor
+from fedlight.history import History
 from fedlight.preparation import (
     ConfigError,
     build,
@@ -28,6 +29,7 @@ from fedlight.preparation import (
     prototypes,
     rehearse,
 )
+from fedlight.schedule import Plan
 from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
@@ -54,6 +56,8 @@ class Run:
         num_samples: Training cases of every site, once open.
         took_part: The last round of every site that has taken part.
         fresh: Whether no run was started in the folder yet.
+        plans: What happens in the rounds that come.
+        history: Versions of the model that sites at work started from.
     """
 
     folder: RunFolder
@@ -66,6 +70,8 @@ class Run:
     num_samples: dict[str, int] = field(default_factory=dict)
     took_part: dict[str, int] = field(default_factory=dict)
     fresh: bool = False
+    plans: Iterator[Plan] = field(default_factory=lambda: iter(()))
+    history: History = field(default_factory=History)
 
     @classmethod
     def start(
@@ -156,6 +162,7 @@ class Run:
             if self.fresh and self.folder.exists():
                 raise _taken(self.folder.path)
             self.folder.create(self.info.config)
+            self.folder.rewind(self.server.round)
             yield
 
     def open(self, executor: Executor) -> None:
@@ -168,7 +175,11 @@ class Run:
         self.num_samples = executor.open(
             self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
         )
-        self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
+        try:
+            self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
+        except BaseException:
+            executor.close()
+            raise
 
     def keep(self, selected: bool) -> None:
         """Writes what a round leaves behind; the server's own state comes last and makes the round final."""
@@ -248,6 +259,7 @@ class Run:
             "server": self.server.state_dict(),
             "selection": self.selection.state_dict(),
             "took_part": dict(self.took_part),
+            "history": self.history.state_dict(),
             "evaluations": [
                 asdict(replace(evaluation, metrics=dict(evaluation.metrics)))
                 for evaluation in self.evaluations.values()
@@ -258,6 +270,7 @@ class Run:
         self.server.load_state_dict(saved["server"])
         self.selection.load_state_dict(saved["selection"])
         self.took_part = dict(saved["took_part"])
+        self.history.load_state_dict(saved.get("history", {}))
         self.evaluations = {row["site"]: Evaluation(**row) for row in saved["evaluations"]}
 
 
@@ -354,7 +367,11 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         held_out=data.held_out_sites,
         classes=data.format.classes,
         rounds=federation.rounds,
-        local_steps=dict.fromkeys(data.sites, federation.local.steps) if federation.local.steps else {},
+        local_steps={
+            site: steps
+            for site in data.sites
+            if (steps := federation.local.steps_of(data.institutions(site))) is not None
+        },
         method=" + ".join(each.instance_id for each in (server.aggregator, *server.plugins)),
         num_parameters=sum(value.numel() for value in server.params.values()),
     )
