@@ -45,6 +45,10 @@ class RandomK(Codec):
     def unbiased(self) -> bool:
         return self.scaled or self.exact
 
+    @property
+    def contracts(self) -> bool:
+        return not self.scaled
+
     def layout(self, like: Layout) -> tuple[Layout, Layout]:
         values = {n: meta(number(value.numel(), self.share), dtype=value.dtype) for n, value in like.items()}
         return values, {}

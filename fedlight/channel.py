@@ -38,6 +38,11 @@ class Compression:
     downlink: Sequence[Codec | Lossless] = ()
     error_feedback: bool = True
 
+    @property
+    def keeps_model(self) -> bool:
+        """Whether sites keep the model that they were sent, to which broadcasts are differences."""
+        return bool(self.downlink)
+
 
 class SiteEnd:
     """A site's end. What it keeps between rounds is in ``state_dict``.
@@ -58,7 +63,7 @@ class SiteEnd:
         Raises:
             ValueError: If it continues a version that this site does not have, or cannot be read.
         """
-        if not self._compression.downlink:
+        if not self._compression.downlink or broadcast.model == "other":
             return broadcast
         if broadcast.model == "full":
             self._model = dict(broadcast.params)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedlight import state
 from fedlight.buffers import recalibrate
+from fedlight.channel import Compression, SiteEnd
 from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.metrics import mean_over_sites, summarise
 from fedlight.plugins import ClientPlugin, Harmonisation
@@ -41,6 +42,7 @@ class LocalTraining:
         threads: Threads of torch while a site works; torch's own choice if left out. Equal threads give equal bits.
         trainer: Arguments of the client's own Trainer.
         measures: What the aggregator wants to be measured at every site (see ``Aggregator.measures``).
+        compression: What updates and broadcasts are written with.
     """
 
     epochs: int = 1
@@ -51,6 +53,7 @@ class LocalTraining:
     threads: int | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
     measures: Sequence[str] = ()
+    compression: Compression = field(default_factory=Compression)
 
     def steps_of(self, institutions: Sequence[str]) -> int | None:
         """Returns the optimizer steps that a client of some institutions makes in a round; None for whole epochs.
@@ -91,12 +94,14 @@ class Client:
         self._epochs = 0
         self._optimizer_state: Mapping[Any, Any] | None = None
         self.own: State = {}  # parameters and buffers that stay here
+        self.channel = SiteEnd(local.compression)
 
     # --- the phases of a round -----------------------------------------------------------------------------------
 
     def fit(self, broadcast: Broadcast) -> Update:
         """Trains on the site's own data from the broadcast model and returns what the server may see."""
         begun = time.perf_counter()
+        broadcast = self.channel.receive(broadcast)
         context = broadcast.context
         stream = (context.round, self.site)
         self.receive(broadcast)
@@ -116,7 +121,7 @@ class Client:
             self.module.release()
         params, buffers = self._keep_own()
         self._rest()
-        return Update(
+        update = Update(
             site=self.site,
             round=context.round,
             num_samples=self.data.num_samples(self.site),
@@ -125,6 +130,7 @@ class Client:
             metrics={**metrics, **start, **scores, "seconds": time.perf_counter() - begun},
             shared=shared,
         )
+        return self.channel.send(update, broadcast)
 
     def evaluate(self, broadcast: Broadcast, stage: Stage = "val", detailed: bool = False) -> tuple[Evaluation, ...]:
         """Scores the broadcast model (with what is the site's own) on one split of the site's institutions.
@@ -137,6 +143,7 @@ class Client:
         Returns:
             One evaluation an institution that has cases in this split.
         """
+        broadcast = self.channel.receive(broadcast)
         self.receive(broadcast)
         for plugin in self.plugins:
             state.load(self.module, plugin.personal())
@@ -192,6 +199,7 @@ class Client:
             "own": dict(self.own),
             "optimizer": None if self._optimizer_state is None else dict(self._optimizer_state),
             "plugins": {plugin.instance_id: plugin.state_dict() for plugin in self.plugins},
+            "channel": self.channel.state_dict(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -201,6 +209,7 @@ class Client:
         self._optimizer_state = saved["optimizer"]
         for plugin in self.plugins:
             plugin.load_state_dict(saved["plugins"][plugin.instance_id])
+        self.channel.load_state_dict(saved.get("channel", {}))
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedlight.buffers import recalibrate
+from fedlight.channel import Compression
 from fedlight.checkpoint import RunFolder, Which
 from fedlight.client import BufferPolicy, LocalTraining
 from fedlight.cohort import Cohorts, Sampling, panel, plan
 from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
-from fedlight.executors.executor import Phase, Reply
+from fedlight.executors.executor import Phase
 from fedlight.history import rebased
-from fedlight.plugins import Aggregator, ClientPlugin
-from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, prepare, prototypes
+from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless
+from fedlight.preparation import ConfigError, build, check_codecs, check_rounds, check_trainer, prepare, prototypes
 from fedlight.run import Run, load_model, trained
 from fedlight.schedule import Plan, Schedule, Synchronous
-from fedlight.server import RoundFailedError
+from fedlight.server import RoundFailedError, Traffic
 from fedlight.state import buffers_of
 from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import predict_folder, readable_images
 from fedlight.tracking import RoundRecord, Tracker
-from fedlight.update import Evaluation, RoundContext, SiteFailure, Update
+from fedlight.update import Broadcast, Evaluation, RoundContext, SiteFailure, Update
 
 Weighting = Literal["samples", "uniform"]
 
@@ -64,6 +65,9 @@ class Federation:
             train, or that of the last round.
         patience: Evaluations without a better score after which training stops early; null never stops.
         share_cases: Whether scores of single cases may be collected, not only their means.
+        uplink: Codecs that write what a site changed, one after the other; by default the model is sent as it is.
+        downlink: Codecs that write what changed in the model that the sites have; by default it is sent as it is.
+        error_feedback: Whether a site adds what its codecs lost to its next update.
         threads: Threads of torch while a site works; torch's own choice if left out. Small networks gain little from
             a second one, and runs repeat bit for bit at the same number.
         executor: Where clients run.
@@ -95,6 +99,9 @@ class Federation:
         select: Literal["best", "last"] = "best",
         patience: int | None = None,
         share_cases: bool = True,
+        uplink: Sequence[Codec | Lossless] = (),
+        downlink: Sequence[Codec | Lossless] = (),
+        error_feedback: bool = True,
         threads: int | None = None,
         executor: Executor | None = None,
         trackers: Sequence[Tracker] = (),
@@ -118,6 +125,7 @@ class Federation:
             threads=threads,
             trainer=trainer or {},
             measures=tuple(aggregator.measures),
+            compression=Compression(uplink, downlink, error_feedback),
         )
         self.executor = executor or InProcess()
         self.trackers, self.console = trackers, console
@@ -250,9 +258,11 @@ class Federation:
         begun = time.perf_counter()
         plan = next(run.plans)
         context = self._context(run, number, tuple(plan.starts))
+        traffic = Traffic()
         late = [SiteFailure(site, number, "fit", "late", "not done in time (simulated)") for site in plan.late]
         try:
-            sites, failures = run.server.collect(context, self._replies(run, context, plan), self.min_sites)
+            replies = self._replies(run, context, plan, traffic)
+            sites, failures = run.server.collect(context, replies, self.min_sites, traffic)
         except RoundFailedError as error:
             run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
             raise
@@ -276,29 +286,32 @@ class Federation:
                 failures=(*failures, *late, *silent),
                 seconds=seconds | simulated,
                 selected=selected,
+                bytes_evaluate=run.bytes_evaluate if due else 0,
             )
         )
         # before the first evaluation the newest model is the best one known
         run.keep(selected or self.select == "last" or run.selection.best_round == 0)
 
-    def _replies(self, run: Run, context: RoundContext, plan: Plan) -> Iterator[tuple[str, Reply]]:
+    def _replies(self, run: Run, context: RoundContext, plan: Plan, traffic: Traffic) -> Iterator[tuple[str, object]]:
         """Lets the sites train, each from its version; what a stale one changed is taken to the newest."""
-        now = run.server.broadcast(context)
-        newest = context.round - 1
+        now, newest = run.server.broadcast(context), context.round - 1
         run.history.remember(newest, now, {*plan.starts.values(), *plan.pending})
-        starts = {
-            version: now if version == newest else run.history.broadcast(version, now)
-            for version in plan.starts.values()
-        }
-        replies = self.executor.call("fit", {site: starts[version] for site, version in plan.starts.items()})
-        for site, reply in replies:
-            staleness = newest - plan.starts[site]
-            if staleness and isinstance(reply, Update):
-                factor = (1 + staleness) ** -self.schedule.exponent
-                reply = rebased(reply, starts[plan.starts[site]], now, factor)
-                reply = replace(reply, metrics={**reply.metrics, "staleness": float(staleness)})
-            yield site, reply
+        messages = run.server.messages(context, plan.starts, "fit")
+        stale = {site: version for site, version in plan.starts.items() if version != newest}
+        messages |= {site: run.history.broadcast(version, now) for site, version in stale.items()}
+        traffic.down = {site: message.bytes_by_part for site, message in messages.items()}
+        for site, reply in self.executor.call("fit", messages):
+            if isinstance(reply, Update):
+                traffic.up[site] = reply.bytes_by_part
+            opened = run.server.opened(site, reply, messages[site] if site in stale else now)
+            if site in stale and isinstance(opened, Update):
+                opened = self._rebased(opened, messages[site], now, newest - stale[site])
+            yield site, opened
         run.history.remember(newest, now, plan.pending)
+
+    def _rebased(self, update: Update, start: Broadcast, now: Broadcast, staleness: int) -> Update:
+        moved = rebased(update, start, now, (1 + staleness) ** -self.schedule.exponent)
+        return replace(moved, metrics={**update.metrics, "staleness": float(staleness)})
 
     def _context(self, run: Run, number: int, cohort: tuple[str, ...]) -> RoundContext:
         samples = run.num_samples
@@ -316,10 +329,12 @@ class Federation:
     def _evaluate(self, run: Run, context: RoundContext, phase: Phase) -> tuple[list[Evaluation], list[SiteFailure]]:
         """Scores the global model: after a round at the sites that are to do so, else at every site."""
         sites = panel(run.sites, self.evaluate_sites, self.seed) if phase == "evaluate" else run.sites
-        broadcast = run.server.broadcast(context, deployed=True)
+        messages = run.server.messages(context, sites, phase)
+        run.bytes_evaluate = sum(message.num_bytes for message in messages.values())
         evaluations: list[Evaluation] = []
         failures: list[SiteFailure] = []
-        for _, reply in self.executor.call(phase, dict.fromkeys(sites, broadcast)):
+        for site, reply in self.executor.call(phase, messages):
+            run.server.opened(site, reply, messages[site])
             if isinstance(reply, SiteFailure):
                 failures.append(reply)
             elif isinstance(reply, tuple):
@@ -345,6 +360,7 @@ class Federation:
             self.evaluate_sites,
         )
         check_trainer(self.local.trainer)
+        check_codecs(self.local.compression, in_step=isinstance(self.schedule, Synchronous))
         cohorts = self._cohorts(data.sites)
         run = Run.start(self, model, data, ckpt_path)
         run.plans = islice(self.schedule.plans(cohorts), run.server.round, None)

@@ -11,9 +11,10 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from fedlight.channel import Compression
 from fedlight.cohort import Sampling, cohort_size
 from fedlight.data.federated import DataError, FederatedDataModule
-from fedlight.plugins import Aggregator, ClientPlugin, Harmonisation, Plugin
+from fedlight.plugins import Aggregator, ClientPlugin, Codec, Harmonisation, Lossless, Plugin
 from fedlight.plugins.combinations import check_shared, check_together
 from fedlight.randomness import seeded
 from fedlight.state import parameters_of
@@ -122,6 +123,33 @@ def check_buffers(policy: str, buffers: Mapping[str, Tensor], private: Collectio
             f"buffers must be average where a network has no running statistics, got {policy}. "
             "Leave it out, or set model.norm to batch."
         )
+
+
+def check_codecs(compression: Compression, in_step: bool) -> None:
+    """Checks what updates and broadcasts are written with.
+
+    Args:
+        compression: The codecs.
+        in_step: Whether all sites of a round start from the newest model.
+
+    Raises:
+        ConfigError: If a codec does not accept its arguments, or they cannot follow each other.
+    """
+    for direction, codecs in (("uplink", compression.uplink), ("downlink", compression.downlink)):
+        for place, codec in enumerate(codecs, start=1):
+            name = type(codec).__name__
+            try:
+                codec.validate()
+            except ValueError as error:
+                raise ConfigError(f"{name}: {error}") from error
+            if isinstance(codec, Lossless) and place < len(codecs):
+                raise ConfigError(
+                    f"{name} must be the last of {direction}, got place {place} of {len(codecs)}. Move it."
+                )
+            if isinstance(codec, Codec) and not codec.contracts and compression.error_feedback:
+                raise ConfigError(f"{name} must be set to make things smaller for error_feedback. Switch either off.")
+    if compression.downlink and not in_step:
+        raise ConfigError("downlink must be left out with a schedule in which sites start from older models.")
 
 
 def rehearse(module: FederatedModule, data: FederatedDataModule) -> None:

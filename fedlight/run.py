@@ -58,6 +58,7 @@ class Run:
         fresh: Whether no run was started in the folder yet.
         plans: What happens in the rounds that come.
         history: Versions of the model that sites at work started from.
+        bytes_evaluate: What sites were sent in the last evaluation.
     """
 
     folder: RunFolder
@@ -72,6 +73,7 @@ class Run:
     fresh: bool = False
     plans: Iterator[Plan] = field(default_factory=lambda: iter(()))
     history: History = field(default_factory=History)
+    bytes_evaluate: int = 0
 
     @classmethod
     def start(
@@ -119,7 +121,8 @@ class Run:
     ) -> Run:
         aggregator, plugins = prototypes(federation.aggregator, federation.plugins)
         build(module, data, [aggregator, *plugins], federation.seed)
-        server = Server(aggregator, plugins, state.parameters_of(module), state.buffers_of(module))
+        params, buffers = state.parameters_of(module), state.buffers_of(module)
+        server = Server(aggregator, plugins, params, buffers, federation.local.compression)
         check_buffers(federation.local.buffers, server.buffers, server.private)
         watching = [ConsoleTracker()] if federation.console else []
         return cls(

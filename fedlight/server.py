@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from fedlight import state
 from fedlight.buffers import BufferAverage
+from fedlight.channel import Compression, ServerEnd
 from fedlight.plugins import Aggregator, ClientPlugin, Harmonisation
 from fedlight.plugins.harmonisation import Harmonisers
 from fedlight.state import State
@@ -32,6 +33,27 @@ class RoundFailedError(RuntimeError):
         self.failures = tuple(failures)
 
 
+@dataclass
+class Traffic:
+    """Bytes of what crossed in a round, by site and part, as it was written.
+
+    Attributes:
+        down: Of what the sites were sent.
+        up: Of what they sent.
+    """
+
+    down: dict[str, dict[str, int]] = field(default_factory=dict)
+    up: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def of(self, site: str, broadcast: Broadcast, update: Update) -> dict[str, Any]:
+        """Returns the numbers of ``SiteRound``; of a site that was not noted, those of the messages."""
+        down = self.down.get(site, broadcast.bytes_by_part)
+        up = self.up.get(site, update.bytes_by_part)
+        parts = {f"bytes_down/{name}": size for name, size in down.items()}
+        parts |= {f"bytes_up/{name}": size for name, size in up.items()}
+        return {"bytes_down": sum(down.values()), "bytes_up": sum(up.values()), "parts": parts}
+
+
 class Server:
     """Turns broadcasts into updates' worth of progress; knows no data and trains nothing.
 
@@ -43,19 +65,29 @@ class Server:
         plugins: The server's own instances of the client plugins.
         params: The initial trainable parameters.
         buffers: The initial running statistics.
+        compression: What updates and broadcasts are written with.
     """
 
-    def __init__(self, aggregator: Aggregator, plugins: Sequence[ClientPlugin], params: State, buffers: State) -> None:
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        plugins: Sequence[ClientPlugin],
+        params: State,
+        buffers: State,
+        compression: Compression | None = None,
+    ) -> None:
         self.aggregator = aggregator
         self.plugins = tuple(plugins)
         self.params = params
         self.buffers = buffers
         self.deployed = params
+        self._deploys_what_sites_have = True
         self.shared: Shared = {}
         self.round = 0
         self.private = frozenset(name for plugin in plugins for name in plugin.private(params))
         personal = any(type(plugin).personal is not ClientPlugin.personal for plugin in plugins)
         self.sites_differ = bool(self.private) or personal  # whether a site has a model that only it has
+        self.channel = ServerEnd(compression or Compression(), self.public)
 
     @property
     def public(self) -> State:
@@ -76,8 +108,35 @@ class Server:
         params = self._public(self.deployed if deployed else self.params)
         return Broadcast(replace(context, evaluations={}), params, self.buffers, self.shared)
 
+    def messages(self, context: RoundContext, sites: Iterable[str], phase: str) -> dict[str, Broadcast]:
+        """Returns what every site is sent in a phase: the model of the round, or the one to be looked at."""
+        broadcast = self.broadcast(context, deployed=phase != "fit")
+        if phase == "fit" or (phase == "evaluate" and self._deploys_what_sites_have):
+            return {site: self.channel.message(site, broadcast) for site in sites}
+        return dict.fromkeys(sites, replace(broadcast, model="other"))
+
+    def opened(self, site: str, reply: object, reference: Broadcast) -> object:
+        """Returns a reply with its parameters, or the failure that it is if they cannot be read.
+
+        Args:
+            site: Who answers.
+            reply: What it says.
+            reference: With the model that what it changed is added to.
+        """
+        self.channel.answered(site, well=not isinstance(reply, SiteFailure))
+        if not isinstance(reply, Update):
+            return reply
+        try:
+            return self.channel.read(reply, reference.params, reference.context.seed)
+        except ValueError as error:
+            return SiteFailure(site, reference.context.round, "fit", "refused", f"update refused: {error}")
+
     def collect(
-        self, context: RoundContext, replies: Iterable[tuple[str, object]], min_sites: int
+        self,
+        context: RoundContext,
+        replies: Iterable[tuple[str, object]],
+        min_sites: int,
+        traffic: Traffic | None = None,
     ) -> tuple[list[SiteRound], list[SiteFailure]]:
         """Takes the replies of a round one at a time and moves the global model.
 
@@ -85,6 +144,7 @@ class Server:
             context: The round.
             replies: Site and reply, in site order; an unusable update is refused by name and left out.
             min_sites: How many usable updates a round needs.
+            traffic: What crossed, where that is not what is in the messages.
 
         Returns:
             What the accepted sites did, and the failures.
@@ -94,7 +154,7 @@ class Server:
         """
         accepted: list[SiteRound] = []
         failures: list[SiteFailure] = []
-        bytes_down = self.broadcast(context).num_bytes
+        down = self.broadcast(context)
         buffers = self._begin(context)
         for site, reply in replies:
             if not isinstance(reply, Update):
@@ -104,7 +164,8 @@ class Server:
             else:
                 with _named(context):
                     self._add(context, reply, buffers)
-                accepted.append(SiteRound(site, reply.num_samples, reply.metrics, bytes_down, reply.num_bytes))
+                crossed = (traffic or Traffic()).of(site, down, reply)
+                accepted.append(SiteRound(site, reply.num_samples, reply.metrics, **crossed))
         if len(accepted) < min_sites:
             raise RoundFailedError(_too_few(context, len(accepted), min_sites, failures), failures)
         with _named(context):
@@ -120,6 +181,7 @@ class Server:
             "shared": {name: dict(part) for name, part in self.shared.items()},
             "aggregator": self.aggregator.state_dict(),
             "plugins": {plugin.instance_id: plugin.state_dict() for plugin in self.plugins},
+            "channel": self.channel.state_dict(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -130,6 +192,7 @@ class Server:
         self.aggregator.load_state_dict(saved["aggregator"])
         for plugin in self.plugins:
             plugin.load_state_dict(saved["plugins"][plugin.instance_id])
+        self.channel.load_state_dict(saved.get("channel", {}))
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -158,8 +221,12 @@ class Server:
         self.buffers = {**self.buffers, **buffers.result()}
         finished = {plugin.instance_id: dict(plugin.finish()) for plugin in self.plugins}
         self.shared = {name: part for name, part in finished.items() if part}
+        self.channel.advance(self.public, context.seed)
+        sent = self.channel.model if self.channel.compresses else public
+        public = sent
         for plugin in self.plugins:
             public = plugin.deploy(public)
+        self._deploys_what_sites_have = public is sent
         self.deployed = {**self.params, **public}
         self.round = context.round
 

@@ -63,7 +63,8 @@ class Broadcast:
     """Server to site: the model of the round and what plugins want every site to know.
 
     ``model`` says how it comes: "full" in ``params``; "delta", written by codecs in ``payload``, what changed since the
-    version before; or "kept", when the site has this version already.
+    version before; "kept", when the site has this version already; or "other", in ``params``, a model that is only
+    scored and not gone on from.
     """
 
     context: RoundContext
@@ -72,7 +73,7 @@ class Broadcast:
     shared: Shared = field(default_factory=lambda: _NOTHING)
     payload: bytes = b""
     version: int = 0
-    model: Literal["full", "delta", "kept"] = "full"
+    model: Literal["full", "delta", "kept", "other"] = "full"
 
     @property
     def bytes_by_part(self) -> dict[str, int]:

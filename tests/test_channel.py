@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fedlight_algorithms import Half, LowRank, Quantise, TopK, Zstd
+from fedlight_algorithms import Half, LowRank, Quantise, RandomK, TopK, Zstd
 
 from fedlight.channel import Compression, ServerEnd, SiteEnd
+from fedlight.checkpoint import RunFolder
+from fedlight.executors import InProcess
+from fedlight.federation import Federation
+from fedlight.preparation import ConfigError
+from fedlight.schedule import Buffered
 from fedlight.serialization import pack, unpack
-from fedlight.state import State, zip_map
+from fedlight.state import State, digest, num_bytes, zip_map
 from fedlight.update import Broadcast, RoundContext, Update
+from tests.conftest import small_sites, small_task
 
+Federate = Callable[..., Federation]
 SITES = ("A", "B")
 CODECS: list[list[Any]] = [[Half()], [Quantise(4)], [TopK(0.1)], [TopK(0.2), Quantise(4), Zstd()], [LowRank(1)]]
 
@@ -202,3 +212,112 @@ def test_bytes_are_counted_by_part() -> None:
     message = replace(update("A", 1, model(0)), shared={"Style": {"mean": torch.zeros(4)}})
     assert message.bytes_by_part == {"parameters": 4 * 296, "shared/Style": 16}
     assert message.num_bytes == 4 * 296 + 16
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [row for line in lines if (row := json.loads(line))["kind"] == kind]
+
+
+def bits(folder: RunFolder) -> str:
+    return digest(torch.load(folder.last, weights_only=True)["state_dict"])
+
+
+SMALL: dict[str, Any] = {
+    "uplink": [TopK(0.05), Quantise(8), Zstd()],
+    "downlink": [TopK(0.05), Quantise(8), Zstd()],
+    "rounds": 4,
+    "evaluate_every": 2,
+}
+
+
+def test_codecs_without_loss_train_what_none_train(federate: Federate) -> None:
+    plain = federate(rounds=3).fit(small_task(), small_sites())
+    settings = {"uplink": [Zstd()], "downlink": [Zstd()], "run_folder": f"{plain.path}-z"}
+    assert bits(federate(rounds=3, **settings).fit(small_task(), small_sites())) == bits(plain)
+
+
+def test_every_byte_that_crosses_is_counted(federate: Federate) -> None:
+    """Round 1: the whole model down; rounds after an evaluation: nothing, as the sites have it; else a difference."""
+    folder = federate(**SMALL).fit(small_task(), small_sites())
+    model = num_bytes(parameters_of_(folder))
+    for site in {row["site"] for row in rows(folder.path, "fit")}:
+        down = [row["bytes_down"] for row in rows(folder.path, "fit") if row["site"] == site]
+        up = [row["bytes_up"] for row in rows(folder.path, "fit") if row["site"] == site]
+        assert down[0] == model
+        assert 0 < down[1] < model / 4
+        assert down[2] == 0
+        assert 0 < down[3] < model / 4
+        assert all(0 < size < model / 4 for size in up)
+    assert all(
+        row[f"bytes_{way}"] == sum(size for name, size in row.items() if name.startswith(f"bytes_{way}/"))
+        for row in rows(folder.path, "fit")
+        for way in ("up", "down")
+    )
+    evaluated = [row["bytes_evaluate"] for row in rows(folder.path, "round")]
+    assert evaluated[0] == evaluated[2] == 0
+    assert 0 < evaluated[1] < model
+
+
+def parameters_of_(folder: RunFolder) -> State:
+    saved = folder.load()
+    assert saved is not None
+    params: State = saved["server"]["params"]
+    return params
+
+
+def test_a_plain_run_counts_its_tensors(federate: Federate) -> None:
+    folder = federate(rounds=2, evaluate_every=2).fit(small_task(), small_sites())
+    model = num_bytes(parameters_of_(folder))
+    assert {(row["bytes_up"], row["bytes_down"]) for row in rows(folder.path, "fit")} == {(model, model)}
+    sites = len({row["site"] for row in rows(folder.path, "fit")})
+    assert [row["bytes_evaluate"] for row in rows(folder.path, "round")] == [0, sites * model]
+
+
+@pytest.mark.parametrize("settings", [{}, {"uplink": [LowRank(2)], "downlink": []}])
+def test_a_resumed_run_with_codecs_has_the_same_bits(
+    federate: Federate, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    settings = {**SMALL, **settings}
+    whole = federate(**settings).fit(small_task(), small_sites())
+    parts = {**settings, "run_folder": str(tmp_path / "parts")}
+    federate(**{**parts, "rounds": 3}).fit(small_task(), small_sites())
+    resumed = federate(**parts).fit(small_task(), small_sites(), ckpt_path="last")
+    assert bits(whole) == bits(resumed)
+    assert [row["bytes_up"] for row in rows(whole.path, "fit")] == [
+        row["bytes_up"] for row in rows(resumed.path, "fit")
+    ]
+
+
+def test_sites_that_are_not_resident_keep_what_they_were_sent(federate: Federate) -> None:
+    whole = federate(**SMALL).fit(small_task(), small_sites())
+    settings = {**SMALL, "executor": InProcess(resident=1), "run_folder": f"{whole.path}-r"}
+    assert bits(federate(**settings).fit(small_task(), small_sites())) == bits(whole)
+
+
+def test_what_is_kept_and_scored_is_the_model_that_the_sites_have(federate: Federate) -> None:
+    folder = federate(**SMALL).fit(small_task(), small_sites())
+    saved = folder.load()
+    assert saved is not None
+    kept = torch.load(folder.last, weights_only=True)["state_dict"]
+    assert all(torch.equal(kept[name], value) for name, value in saved["server"]["channel"]["model"].items())
+    assert distance(saved["server"]["channel"]["model"], saved["server"]["params"]) > 0
+    evaluations = federate(**SMALL).test(small_task(), small_sites(), ckpt_path=str(folder.path))
+    assert evaluations
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"uplink": [TopK(2.0)]}, "TopK: share must be in"),
+        ({"uplink": [Zstd(), TopK()]}, "Zstd must be the last of uplink, got place 1 of 2"),
+        ({"uplink": [RandomK(scaled=True)]}, "RandomK must be set to make things smaller"),
+        ({"downlink": [Half()], "schedule": Buffered()}, "downlink must be left out with a schedule"),
+    ],
+)
+def test_codecs_that_cannot_work_are_refused(federate: Federate, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        federate(**settings).fit(small_task(), small_sites())

@@ -77,15 +77,21 @@ class Workplace:
         client = self._client(site)
         if phase != "fit":
             stage: Stage = "test" if phase == "test" else "val"
-            return client.evaluate(broadcast, stage, detailed=phase != "evaluate")
+            evaluations = client.evaluate(broadcast, stage, detailed=phase != "evaluate")
+            if phase == "evaluate" and client.local.compression.keeps_model:
+                self._keep(site, broadcast.context.round, client)
+            return evaluations
         update = client.fit(broadcast)
         if not client.sound or not _of_one_shape(update, broadcast):
             # the server refuses the update by name; the site goes on from its last round, else it were spoilt for good
             self._forget(site)
             return update
-        self._make_client.store(site).save(broadcast.context.round, client.state_dict())
-        self._finished[site] = broadcast.context.round
+        self._keep(site, broadcast.context.round, client)
         return update
+
+    def _keep(self, site: str, round: int, client: Client) -> None:
+        self._make_client.store(site).save(round, client.state_dict())
+        self._finished[site] = round
 
     def _client(self, site: str) -> Client:
         """Returns the client of a site, made if it is not resident; the one that was idle longest makes room."""
@@ -103,7 +109,9 @@ class Workplace:
 
 
 def _of_one_shape(update: Update, broadcast: Broadcast) -> bool:
-    """Whether a site sends the tensors that it was sent; if not, its network is not what it was."""
+    """Whether a site sends the tensors that it was sent; if not, its network is not what it was, and codecs say so."""
+    if update.payload:
+        return True
     shapes = ({name: value.shape for name, value in each.params.items()} for each in (update, broadcast))
     return next(shapes) == next(shapes)
 

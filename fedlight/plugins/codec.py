@@ -59,6 +59,11 @@ class Codec(Plugin):
         """Whether the mean over the draws is what was encoded."""
         return self.exact
 
+    @property
+    def contracts(self) -> bool:
+        """Whether what is lost is smaller than what was encoded, so that error feedback comes to an end."""
+        return True
+
 
 class Lossless(Plugin):
     """The last step: bytes to fewer bytes and back, exactly."""

@@ -87,7 +87,7 @@ def plain(value: object) -> object:
 
 def _fit_row(round: int, site: SiteRound) -> Row:
     known = {"round": round, "kind": "fit", "site": site.site, "samples": site.num_samples}
-    traffic = {"bytes_down": site.bytes_down, "bytes_up": site.bytes_up}
+    traffic = {"bytes_down": site.bytes_down, "bytes_up": site.bytes_up, **site.parts}
     return _with_metrics(known | traffic, site.metrics)
 
 
@@ -105,6 +105,7 @@ def _whole_round_row(record: RoundRecord) -> Row:
     row: Row = {"round": record.round, "kind": "round", "cohort": list(record.cohort)}
     row |= {"failures": len(record.failures), "selected": record.selected}
     row |= {"bytes_down": sum(s.bytes_down for s in record.sites), "bytes_up": sum(s.bytes_up for s in record.sites)}
+    row |= {"bytes_evaluate": record.bytes_evaluate}
     last = worst(record.evaluations, "dice")
     if last is not None:
         row |= {"mean_dice": mean(record.evaluations, "dice")}

@@ -19,8 +19,9 @@ class SiteRound:
 
     Attributes:
         metrics: What the site's training reported: "train_loss", "steps", "seconds", and what plugins logged.
-        bytes_down: Bytes of the tensors that the site was sent.
-        bytes_up: Bytes of the tensors that it sent.
+        bytes_down: Bytes of the model and the tensors that the site was sent.
+        bytes_up: Bytes of the model and the tensors that it sent.
+        parts: Both by part: "bytes_down/parameters", "bytes_up/shared/<plugin>", ...
     """
 
     site: str
@@ -28,6 +29,7 @@ class SiteRound:
     metrics: Mapping[str, float]
     bytes_down: int
     bytes_up: int
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class RoundRecord:
         evaluations: One an institution, in site order, of the new global model on validation cases; empty in rounds
             without evaluation.
         selected: Whether this round's model is the best so far on the source sites' validation cases.
+        bytes_evaluate: Bytes of what sites were sent to evaluate the model.
     """
 
     round: int
@@ -49,6 +52,7 @@ class RoundRecord:
     failures: tuple[SiteFailure, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     selected: bool = False
+    bytes_evaluate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
