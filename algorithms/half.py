@@ -1,10 +1,12 @@
-"""Half: what changed, in 16 bits a number.
+"""Half: writes what changed in 16 bits a number (no paper).
+
+Rounding to the nearest is all it does; error feedback returns what it loses.
 
     carried = x as float16 or bfloat16
 
-Shared: the model in two bytes a parameter, 974 kB for the default network. Privacy: as FedAvg. Secure aggregation: no,
-the server must decode every site's update. Cost: next to nothing. Settings that matter: ``dtype``; float16 has 11 bits
-of precision and ends at 65504, bfloat16 has 8 and the range of float32.
+Shared: nothing but the model, which takes 989139 bytes in place of 1972364. Privacy: as FedAvg. Secure aggregation: no,
+the server must decode every site's update. Cost: 2 ms a message of the default network. Settings that matter:
+``dtype``; float16 has 11 bits of precision and ends at 65504, bfloat16 has 8 and the range of float32.
 
 Deviations: numbers beyond the range of float16 become its largest ones; updates are far from it.
 """

@@ -1,13 +1,13 @@
-"""Quantise: what changed, in few bits a number (after QSGD, Alistarh et al., arXiv 1610.02132).
+"""Quantise: writes what changed in few bits a number (after QSGD, Alistarh et al., arXiv 1610.02132).
 
 Every output channel has a scale of its own; a number lands on one of the two levels around it by chance, so that the
 mean over the draws is the number itself.
 
     s = max |x| over the channel;  L = 2^(bits - 1) - 1;  q = floor(L x / s + u),  u ~ U[0, 1);  decoded: s q / L
 
-Shared: ``bits`` a number and four bytes a channel; with eight bits 0.49 MB for the default network, with four 0.25 MB.
+Shared: nothing but the model, which takes 500479 bytes in place of 1972364; ``bits`` a number and four bytes a channel.
 Privacy: as FedAvg; rounding is no noise that protects. Secure aggregation: no, the server must decode every site's
-update. Cost: next to nothing. Settings that matter: ``bits``.
+update. Cost: 9 ms a message of the default network. Settings that matter: ``bits``.
 
 Deviations: the paper scales by the 2-norm of a whole gradient and codes the levels by Elias; here the scale is a
 channel's largest magnitude, as is usual for int8, levels have a fixed number of bits, and ``Zstd`` may follow. With

@@ -1,8 +1,12 @@
-"""Zstd: fewer bytes without loss (RFC 8878), as the last step.
+"""Zstd: writes the bytes of other codecs in fewer, without loss (RFC 8878, no paper).
 
-Shared: the same in fewer bytes: float32 weights get some eight percent shorter, the few levels of ``Quantise`` and the
-places of ``TopK`` far more. Privacy: as FedAvg. Secure aggregation: no. Cost: next to nothing. Settings that matter:
-none.
+Always the last step. What repeats itself is written once, what is frequent in fewer bits.
+
+    bytes -> zstandard frame with the length of the content -> bytes
+
+Shared: nothing but the model, in fewer bytes: float32 weights get some eight percent shorter, the few levels of
+``Quantise`` and the places of ``TopK`` far more. Privacy: as FedAvg. Secure aggregation: no. Cost: 9 ms a message of
+the default network. Settings that matter: none.
 
 Deviations: how much a peer's bytes may expand to is known beforehand, and more is refused before it is made.
 """

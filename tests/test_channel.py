@@ -313,7 +313,7 @@ def test_what_is_kept_and_scored_is_the_model_that_the_sites_have(federate: Fede
     ("settings", "sentence"),
     [
         ({"uplink": [TopK(2.0)]}, "TopK: share must be in"),
-        ({"uplink": [Zstd(), TopK()]}, "Zstd must be the last of uplink, got place 1 of 2"),
+        ({"uplink": [Zstd(), TopK()]}, "Zstd must be last in uplink, got place 1 of 2"),
         ({"uplink": [RandomK(scaled=True)]}, "RandomK must be set to make things smaller"),
         ({"downlink": [Half()], "schedule": Buffered()}, "downlink must be left out with a schedule"),
     ],

@@ -26,11 +26,15 @@ FAMILIES: Mapping[str, str] = {
     "style": "Style augmentation",
     "alignment": "Feature alignment",
     "harmonisation": "Harmonisation",
+    "codec": "Codecs (one after the other)",
     "recipe": "Recipes (a config each)",
 }
 """Headings of the extension points, in the order in which they are listed; others come behind under their own names."""
 
 CONFIGS = "configs/algorithms"
+
+_SETTINGS: Mapping[str, str] = {"aggregator": "aggregator ", "codec": "uplink+="}
+"""What follows ``--federation.`` to switch a plugin on; for all others ``plugins+=``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def config_of(info: PluginInfo) -> str | None:
 def switches(info: PluginInfo) -> list[str]:
     """Returns what switches a plugin on behind ``fedlight fit -c CONFIG``: its own config, if any, or its name."""
     config = config_of(info)
-    setting = "aggregator " if issubclass(info.cls, Aggregator) else "plugins+="
+    setting = _SETTINGS.get(info.kind, "plugins+=")
     loaded = f"--load {info.origin} " if info.origin.endswith(".py") else ""
     return [*([] if config is None else [f"-c {config}"]), f"{loaded}--federation.{setting}{info.name}"]
 

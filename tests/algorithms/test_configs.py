@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from fedlight.__main__ import main
-from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless
 from fedlight.plugins.discovery import discover, find, registered
 from tests.contracts.harness import TinySites
 
@@ -52,6 +52,7 @@ def composed(tmp_path: Path, *files: Path) -> Any:
     parser.add_argument("--federation.aggregator", type=Aggregator)
     parser.add_argument("--federation.evaluate_every", type=int, default=1)
     parser.add_argument("--federation.plugins", type=list[ClientPlugin])
+    parser.add_argument("--federation.uplink", type=list[Codec | Lossless])
     parser.add_argument("--federation.buffers", type=str)
     arguments = [part for file in (base, *files) for part in ("-c", str(without_model(file, tmp_path)))]
     return parser.instantiate(parser.parse_args(arguments))

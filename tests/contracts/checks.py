@@ -11,7 +11,8 @@ import torch
 from fedlight_algorithms import FedAvg
 from torch import Tensor
 
-from fedlight.plugins import Aggregator, ClientPlugin, Plugin
+from fedlight.channel import Compression
+from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless, Plugin
 from fedlight.serialization import pack, unpack
 from fedlight.state import State, digest, parameters_of, zip_map
 from tests.contracts import harness
@@ -25,6 +26,8 @@ def played(plugin: Plugin, rounds: int = 3, data: TinySites | None = None) -> Cl
     """Plays rounds with one plugin, whichever half it is."""
     if isinstance(plugin, Aggregator):
         return Clinic.of(plugin, data=data).play(rounds)
+    if isinstance(plugin, (Codec, Lossless)):
+        return Clinic.of(FedAvg(), data=data, compression=Compression(uplink=[plugin])).play(rounds)
     assert isinstance(plugin, ClientPlugin)
     return Clinic.of(FedAvg(), [plugin], data).play(rounds)
 

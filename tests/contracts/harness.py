@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fedlight.batch import Batch
+from fedlight.channel import Compression
 from fedlight.client import Client, LocalTraining
 from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.data_format import DataFormat
@@ -182,12 +183,14 @@ class Clinic:
         plugins: Sequence[ClientPlugin] = (),
         data: TinySites | None = None,
         rounds: int = 4,
+        compression: Compression | None = None,
     ) -> Clinic:
         data = data or TinySites()
         half, servers = prototypes(aggregator, plugins)
         module = task()
-        server = Server(half, servers, parameters_of(module), buffers_of(module))
-        local = LocalTraining(measures=half.measures)
+        compression = compression or Compression()
+        server = Server(half, servers, parameters_of(module), buffers_of(module), compression)
+        local = LocalTraining(measures=half.measures, compression=compression)
         clients = {site: Client(site, task(), data, prototypes(aggregator, plugins)[1], local) for site in data.sites}
         return cls(server, clients, rounds)
 
@@ -198,7 +201,7 @@ class Clinic:
     def play(self, rounds: int) -> Clinic:
         for _ in range(rounds):
             broadcast = self.broadcast()
-            updates = ((site, self.fit(site, broadcast)) for site in self.clients)
+            updates = ((site, self.server.opened(site, self.fit(site, broadcast), broadcast)) for site in self.clients)
             # the server knows the scores of the sites, which the broadcast leaves out
             context = replace(broadcast.context, evaluations=dict(self.evaluations))
             self.server.collect(context, updates, min_sites=len(self.clients))

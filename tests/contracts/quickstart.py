@@ -43,6 +43,14 @@ def sites() -> SyntheticSites:
     return data
 
 
+@cache
+def default_network() -> SegmentationTask:
+    """The network of the quickstart."""
+    module = SegmentationTask(encoder="plain-16")
+    build(module, sites(), [], seed=0)
+    return module
+
+
 def traffic(
     aggregator: Aggregator,
     plugins: Sequence[ClientPlugin] = (),

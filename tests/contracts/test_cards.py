@@ -7,15 +7,18 @@ import re
 import pytest
 from fedlight_algorithms import FedAvg
 
-from fedlight.plugins import Aggregator
+from fedlight.compression import Pipeline
+from fedlight.plugins import Aggregator, Codec
 from fedlight.plugins.card import LABELS, OPTIONAL
 from fedlight.plugins.catalogue import Method, methods
 from fedlight.plugins.discovery import discover
-from tests.contracts.quickstart import Traffic, traffic, traffic_of_recipe
+from fedlight.state import parameters_of
+from tests.contracts.quickstart import Traffic, default_network, traffic, traffic_of_recipe
 from tests.performance.plugin_cost import costs, said
 
 discover()
 METHODS = {method.name: method for method in methods() if method.origin == "fedlight"}
+TIMED = [name for name, method in METHODS.items() if method.plugins and method.kind != "codec"]
 MODEL = 1972364
 """Bytes of the 493091 parameters of plain-16 for three classes."""
 
@@ -59,7 +62,18 @@ def test_a_card_states_the_bytes_that_cross(method: Method) -> None:
         assert found == Traffic(*stated, MODEL - method.card.kept_bytes)
 
 
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.kind == "codec"])
+def test_a_codecs_card_states_the_bytes_of_the_default_network(name: str) -> None:
+    """Those that follow from the layout; of a lossless one they depend on what is written."""
+    (info,) = METHODS[name].plugins
+    if issubclass(info.cls, Codec):
+        size = Pipeline([info.cls()], parameters_of(default_network())).num_bytes()
+        assert f"{size} bytes in place of {MODEL}" in METHODS[name].card.said("Shared")
+
+
 def weighed(method: Method) -> list[Traffic]:
+    if method.kind == "codec":
+        return []
     if method.recipe:
         return [traffic_of_recipe(method.recipe)]
     made = [info.cls() for info in method.plugins]
@@ -69,7 +83,7 @@ def weighed(method: Method) -> list[Traffic]:
     ]
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.plugins])
+@pytest.mark.parametrize("name", TIMED)
 def test_a_card_states_the_time_that_was_measured(name: str) -> None:
     """In hundredths, as in docs/methods/costs.csv; nothing is measured here.
 

@@ -336,7 +336,8 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.cards:
         write_cards()
         return
-    names = {info.name for info in registered() if info.origin == "fedlight"} - set(halves())
+    timed = {info.name for info in registered() if info.origin == "fedlight" and info.kind != "codec"}
+    names = timed - set(halves())
     rows = measure(chosen.only or names, chosen.minutes, sys.stderr.write)
     sys.stdout.write(table(rows))
     if not chosen.only:

@@ -12,7 +12,7 @@ import pytest
 from fedlight_algorithms import FedAvg, FedAvgAlign, MixStyle, NormClipping
 from jsonargparse import ArgumentParser
 
-from fedlight.plugins import Aggregator, ClientPlugin, StyleAugmentation, catalogue
+from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless, StyleAugmentation, catalogue
 from fedlight.plugins.catalogue import Argument, arguments_of, config_of, halves, methods, switches
 from fedlight.plugins.discovery import PluginInfo, discover, find, registered
 
@@ -93,8 +93,9 @@ def test_what_is_said_to_switch_a_plugin_on_does(info: PluginInfo) -> None:
     parser = ArgumentParser()
     parser.add_argument("--federation.aggregator", type=Aggregator)
     parser.add_argument("--federation.plugins", type=list[ClientPlugin])
+    parser.add_argument("--federation.uplink", type=list[Codec | Lossless])
     built = parser.instantiate(parser.parse_args(switches(info)[-1].split())).federation
-    assert type(built.aggregator or built.plugins[0]).__name__ == info.name
+    assert type(built.aggregator or (built.plugins or built.uplink)[0]).__name__ == info.name
 
 
 def test_an_installation_without_the_repository_has_the_recipes_too(
