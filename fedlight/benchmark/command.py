@@ -14,6 +14,7 @@ from fedlight.benchmark import human
 from fedlight.benchmark.collect import Spent, read_record, record, write_result
 from fedlight.benchmark.estimate import estimate
 from fedlight.benchmark.layout import HUMAN
+from fedlight.benchmark.pictures import draw_pictures
 from fedlight.benchmark.plan import REFERENCES, Arm, Job, Protocol, arms, jobs, shard
 from fedlight.benchmark.progress import Board
 from fedlight.benchmark.runner import Runner
@@ -48,6 +49,8 @@ def benchmark(arguments: Sequence[str]) -> int:
     with _ended_alike():
         for job, found in board.watch(runner.run(missing)):
             board.ended(job, found)
+        for sentence in draw_pictures(runner, planned) if chosen.pictures else ():
+            sys.stdout.write(f"{sentence}\n")
     board.close()
     return 0 if not runner.missing(planned) else 1
 
@@ -79,6 +82,12 @@ def _parser() -> Arguments:
     add("--nested", action="store_true", help="also hold out every two sites together, for the second selection rule")
     add("--output", type=Path, required=True, help="folder of the benchmark; started again, it goes on")
     add("--known", type=Path, action="append", default=[], help="another folder of results that need not be done again")
+    add(
+        "--pictures",
+        action="store_true",
+        help="also draw cases with the outlines of mask and prediction, and styles and features of the sites, for the "
+        "report; of jobs done earlier, too. They show patients, so by default none are drawn",
+    )
     add("--workers", type=_positive, help="jobs at a time; default: cores divided by threads")
     add("--threads", type=_positive, default=1, help="threads of a job; default: %(default)s")
     add("--shard", default="1/1", help="i/n: do the i-th of n parts of the jobs, on one of n machines; default: all")
