@@ -8,7 +8,6 @@ their regions: where a structure is as thin as a line, the lines are a map of wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +103,7 @@ def _sheet(panels: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     columns = min(COLUMNS, len(panels))
     height, width, _ = panels[0].shape
     full = columns * width + (columns - 1) * _GAP
-    head = _text([(f"— {name}", colour) for name, colour in LEGEND], full, 14 + 6 * columns)
+    head = _text(list(LEGEND), full, 14 + 6 * columns)
     rows = -(-len(panels) // columns)
     sheet = np.zeros((rows * height + (rows - 1) * _GAP, full, 3), dtype=np.uint8)
     for number, panel in enumerate(panels):
@@ -114,24 +113,17 @@ def _sheet(panels: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
 
 
 def _text(parts: Sequence[tuple[str, tuple[int, int, int]]], width: int, size: int) -> npt.NDArray[np.uint8]:
-    """Writes words in colours side by side; where they are wider than the picture, smaller."""
-    font, length = _fitting(parts, width, size)
+    """Writes words side by side, each in its colour, as small as they must be to fit."""
+    font = _fitting(" ".join(f"{text} " for text, _ in parts), width, size)
     line = Image.new("RGB", (width, size + 8))
     draw, left = ImageDraw.Draw(line), 4.0
     for text, colour in parts:
         draw.text((left, 2), text, fill=colour, font=font)
-        left += length(text)
+        left += draw.textlength(f"{text}  ", font=font)
     return np.array(line)
 
 
-def _fitting(parts: Sequence[tuple[str, Any]], width: int, size: int) -> tuple[Any, Any]:
-    """Returns the largest font up to a size in which all words fit, and what measures a word with its space."""
-    for pixels in range(size, 5, -1):
-        font = ImageFont.load_default(pixels)
-
-        def length(text: str, font: Any = font) -> float:
-            return float(font.getlength(f"{text}  "))
-
-        if sum(length(text) for text, _ in parts) <= width - 8:
-            break
-    return font, length
+def _fitting(text: str, width: int, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Returns the largest font up to a size in which a text fits."""
+    fonts = (ImageFont.load_default(pixels) for pixels in range(size, 5, -1))
+    return next((font for font in fonts if font.getlength(text) <= width - 8), ImageFont.load_default(6))
