@@ -7,6 +7,7 @@ training, of the two sites of a row only. Plugins that work on features are show
 from __future__ import annotations
 
 import copy
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ TILE = 96
 
 CAPTION = 16
 """Height of a line of text, in pixels."""
+
+LETTER = 5
+"""Width of a letter, in pixels, on average."""
 
 INPUT = "input"
 
@@ -162,7 +166,7 @@ def style_sheet(
         rows.append(np.concatenate([_tile(column[index], low, high) for column in pictures.values()], axis=1))
     shared = "a method that shares nothing has no partner, its rows differ by what it draws"
     note = f"* works on features and is shown on the image itself; {shared}"
-    rows.append(_text([(note, 0)], head.shape[1]))
+    rows += [_text([(line, 0)], head.shape[1]) for line in textwrap.wrap(note, head.shape[1] // LETTER)]
     Image.fromarray(np.concatenate(rows)).save(path, "PNG")
     return [name.removesuffix("*") for name in idle]
 

@@ -165,7 +165,7 @@ def _model(run: Reopened, site: str, name: str) -> FederatedModule:
 
 def _picture(task: FederatedModule, batch: Batch, place: int, chances: Any, case: Shown) -> Pixels:
     height, width = batch["size"][place].tolist()
-    mask, valid = (batch[name][place, :height, :width] for name in ("mask", "valid"))  # type: ignore[literal-required]
+    mask, valid = (batch[name][place, :height, :width] for name in ("mask", "valid"))
     prediction: Tensor = chances[place].argmax(0)[:height, :width]
     y, x = batch["spacing"][place].tolist()
     dice = score_case(prediction, mask, valid, (y, x), task.classes, distances=False)["dice"]
