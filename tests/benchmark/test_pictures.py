@@ -20,9 +20,9 @@ from fedlight.benchmark.plan import Arm, Job
 from fedlight.preparation import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
-ARMS = ("fedavg", "local", "standardise", "style_align")
+ARMS = ("fedavg", "local", "pooled", "standardise", "style_align")
 SETTINGS = shlex.split(
-    "--references fedavg,local,standardise --algorithms style_align --held_out site2 --seeds 1 --workers 2 "
+    "--references fedavg,local,pooled,standardise --algorithms style_align --held_out site2 --seeds 1 --workers 2 "
     "--data.num_sites 3 --data.cases 6 --data.image_size 16 --data.batch_size 2 --federation.rounds 2 "
     "--federation.local_steps 1 --model.encoder plain-8"
 )
