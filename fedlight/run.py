@@ -159,7 +159,8 @@ class Run:
             if self.fresh and self.folder.exists():
                 raise _taken(self.folder.path)
             self.folder.create(self.info.config)
-            self.folder.rewind(self.server.round)
+            if not self.fresh:
+                self.folder.rewind(self.server.round)
             yield
 
     def open(self, executor: Executor) -> None:
