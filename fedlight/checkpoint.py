@@ -58,6 +58,12 @@ class SiteStore:
         known = [number for number in _rounds(self.folder) if number <= round]
         return read(_numbered(self.folder, known[-1])) if known else None
 
+    def rewind(self, round: int) -> None:
+        """Forgets the states of rounds after ``round``, which do not count."""
+        for number in _rounds(self.folder):
+            if number > round:
+                _numbered(self.folder, number).unlink()
+
     def select(self, round: int) -> None:
         """Keeps the state of a round apart, because its model is the best so far."""
         saved = self.load(round)
@@ -176,6 +182,11 @@ class RunFolder:
         if damage is not None:
             raise damage
         return None
+
+    def rewind(self, round: int) -> None:
+        """Forgets what sites kept of rounds after ``round``, which were not completed."""
+        for folder in self.sites.glob("*/"):
+            SiteStore(folder).rewind(round)
 
     def write_checkpoint(self, checkpoint: Mapping[str, Any], selected: bool) -> None:
         """Writes the model of the last round, a Lightning checkpoint of tensors and plain values.

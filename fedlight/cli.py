@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,11 +25,13 @@ from fedlight import commands
 from fedlight.checkpoint import RunFolder
 from fedlight.configs import read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
+from fedlight.executors import InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.discovery import discover, registered
 from fedlight.preparation import ConfigError
+from fedlight.processes import end_with_parent
 from fedlight.serialization import DamagedFileError
 from fedlight.server import RoundFailedError
 from fedlight.tasks import FederatedModule, SegmentationTask
@@ -64,6 +65,7 @@ def _classes() -> dict[str, dict[str, list[str]]]:
     return {
         "aggregator": parameters(info.cls for info in plugins if issubclass(info.cls, Aggregator)),
         "plugins": parameters(info.cls for info in plugins if issubclass(info.cls, ClientPlugin)),
+        "executor": parameters([InProcess, MultiProcess]),
         "trackers": parameters([WandbTracker]),
         "data": parameters([FolderSites, SyntheticSites]),
         "model": parameters([SegmentationTask]),
@@ -220,23 +222,12 @@ def _script(arguments: Sequence[str]) -> int:
             "script must name a file with a fedlight command a line and the process that waits for it, for instance: "
             "fedlight script FILE $$."
         )
-    _end_with_parent(int(arguments[1]))
+    end_with_parent(lambda: os._exit(1), parent=int(arguments[1]))
     for line in Path(arguments[0]).read_text().splitlines():
         code = run(shlex.split(line)[1:])
         if code:
             return code
     return 0
-
-
-def _end_with_parent(parent: int) -> None:
-    """Ends this process as soon as its parent is another one, be it from the start: the first may have died since."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _discover(files: Sequence[str]) -> None:

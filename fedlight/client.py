@@ -115,6 +115,7 @@ class Client:
         finally:
             self.module.release()
         params, buffers = self._keep_own()
+        self._rest()
         return Update(
             site=self.site,
             round=context.round,
@@ -173,6 +174,14 @@ class Client:
         """Whether all numbers of the model that is loaded are finite."""
         model = {**state.parameters_of(self.module), **state.buffers_of(self.module)}
         return all(map(state.finite, model.values()))
+
+    def release(self) -> None:
+        """Lets go of the network at once; the client cannot be used any more.
+
+        A client and its Trainer know each other, so the garbage collector would find them much later.
+        """
+        self._rest()
+        self.module.to("meta")
 
     # --- what survives a restart -----------------------------------------------------------------------------------
 
@@ -254,6 +263,12 @@ class Client:
         if not all(map(state.finite, self.own.values())):  # nobody else would see it
             raise FloatingPointError("what stays at the site is not finite after training")
         return shared, buffers if self.local.buffers == "average" else {}
+
+    def _rest(self) -> None:
+        """Lets go of gradients and optimizer, three times the size of the network, until the next round."""
+        self.module.zero_grad(set_to_none=True)
+        if self._trainer is not None:
+            self._trainer.strategy.optimizers = []
 
     def _resident_trainer(self) -> Trainer:
         """The client's own Trainer, built once; epochs and steps stay monotonic over rounds."""

@@ -9,17 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from fedlight.buffers import recalibrate
 from fedlight.checkpoint import RunFolder, Which
 from fedlight.client import BufferPolicy, LocalTraining
+from fedlight.cohort import Cohorts, Sampling, panel, plan
 from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
 from fedlight.plugins import Aggregator, ClientPlugin
-from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, cohort_size, prepare, prototypes
-from fedlight.randomness import generator
+from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, prepare, prototypes
 from fedlight.run import Run, load_model, trained
 from fedlight.server import RoundFailedError
 from fedlight.state import buffers_of
@@ -43,6 +41,11 @@ class Federation:
         local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``. A client of pooled data makes
             those of all its sites.
         cohort: Share of the sites that take part in a round, in (0, 1], drawn anew for every round.
+        sampling: "fixed" draws that share of the sites; "poisson" lets every site take part with that probability,
+            whatever the others do, and draws again where fewer than ``min_sites`` would.
+        availability: File that says which sites can be reached round by round (CSV with the columns round,site, or a
+            JSON list of lists); the cohort is drawn among those. Rounds with fewer than ``min_sites`` are left out, and
+            the file begins anew when it is over. By default all can always be reached.
         min_sites: Usable updates that a round needs; with fewer the run stops and its last good state is kept.
         weighting: Whether a site counts by its training cases or like every other.
         buffers: Running statistics of BatchNorm: "average" fuses them over the sites (law of total variance), "local"
@@ -50,6 +53,8 @@ class Federation:
             With the last two, an unseen site's come from its own unlabelled images.
         optimizer_state: "reset" gives every round a fresh optimizer, as in FedAvg; "keep" goes on with the site's own.
         evaluate_every: Rounds between evaluations on the sites' validation cases; the last round is always evaluated.
+        evaluate_sites: How many sites score the global model in a round: the same ones in every round, drawn by the
+            seed. By default all; ``validate`` and ``test`` score at all sites in any case.
         select: Which model is kept in global.ckpt: the one with the best mean validation Dice over the sites that
             train, or that of the last round.
         patience: Evaluations without a better score after which training stops early; null never stops.
@@ -73,11 +78,14 @@ class Federation:
         local_epochs: int = 1,
         local_steps: int | None = None,
         cohort: float = 1.0,
+        sampling: Sampling = "fixed",
+        availability: str | None = None,
         min_sites: int = 1,
         weighting: Weighting = "samples",
         buffers: BufferPolicy = "average",
         optimizer_state: Literal["reset", "keep"] = "reset",
         evaluate_every: int = 1,
+        evaluate_sites: int | None = None,
         select: Literal["best", "last"] = "best",
         patience: int | None = None,
         share_cases: bool = True,
@@ -92,7 +100,9 @@ class Federation:
     ) -> None:
         self.aggregator, self.plugins = aggregator, plugins
         self.rounds, self.cohort, self.min_sites, self.weighting = rounds, cohort, min_sites, weighting
-        self.evaluate_every, self.select, self.patience = evaluate_every, select, patience
+        self.sampling, self.availability = sampling, availability
+        self.evaluate_every, self.evaluate_sites, self.select = evaluate_every, evaluate_sites, select
+        self.patience = patience
         self.local = LocalTraining(
             epochs=local_epochs,
             steps=local_steps,
@@ -253,7 +263,7 @@ class Federation:
     def _round(self, run: Run, number: int) -> None:
         """Broadcast, local training, aggregation, evaluation, record, checkpoint."""
         begun = time.perf_counter()
-        context = self._context(run, number)
+        context = self._context(run, number, run.cohorts.draw(number))
         broadcast = run.server.broadcast(context)
         replies = self.executor.call("fit", dict.fromkeys(context.cohort, broadcast))
         try:
@@ -285,31 +295,26 @@ class Federation:
         # before the first evaluation the newest model is the best one known
         run.keep(selected or self.select == "last" or run.selection.best_round == 0)
 
-    def _context(self, run: Run, number: int) -> RoundContext:
+    def _context(self, run: Run, number: int, cohort: tuple[str, ...]) -> RoundContext:
         samples = run.num_samples
         return RoundContext(
             round=number,
             rounds=self.rounds,
             seed=self.seed,
             sites=run.sites,
-            cohort=self._cohort(run.sites, number),
+            cohort=cohort,
             num_samples=samples,
             weights={site: float(samples[site] if self.weighting == "samples" else 1) for site in run.sites},
             evaluations=dict(run.evaluations),
         )
 
-    def _cohort(self, sites: tuple[str, ...], number: int) -> tuple[str, ...]:
-        """Draws the sites of a round, in the sites' own order."""
-        drawn = torch.randperm(len(sites), generator=generator(self.seed, number, "cohort"))
-        taken = sorted(drawn[: cohort_size(self.cohort, len(sites))].tolist())
-        return tuple(sites[index] for index in taken)
-
     def _evaluate(self, run: Run, context: RoundContext, phase: Phase) -> tuple[list[Evaluation], list[SiteFailure]]:
-        """Scores the new global model at every site."""
+        """Scores the global model: after a round at the sites that are to do so, else at every site."""
+        sites = panel(run.sites, self.evaluate_sites, self.seed) if phase == "evaluate" else run.sites
         broadcast = run.server.broadcast(context, deployed=True)
         evaluations: list[Evaluation] = []
         failures: list[SiteFailure] = []
-        for _, reply in self.executor.call(phase, dict.fromkeys(run.sites, broadcast)):
+        for _, reply in self.executor.call(phase, dict.fromkeys(sites, broadcast)):
             if isinstance(reply, SiteFailure):
                 failures.append(reply)
             elif isinstance(reply, tuple):
@@ -331,9 +336,21 @@ class Federation:
             self.min_sites,
             len(data.sites),
             self.patience,
+            self.sampling,
+            self.evaluate_sites,
         )
         check_trainer(self.local.trainer)
-        return Run.start(self, model, data, ckpt_path)
+        cohorts = self._cohorts(data.sites)
+        run = Run.start(self, model, data, ckpt_path)
+        run.cohorts = cohorts
+        return run
+
+    def _cohorts(self, sites: tuple[str, ...]) -> Cohorts:
+        """Plans who takes part in the rounds."""
+        try:
+            return plan(sites, self.cohort, self.sampling, self.min_sites, self.seed, self.availability)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     @contextmanager
     def _at_work(self, run: Run) -> Iterator[None]:
@@ -364,7 +381,7 @@ class Federation:
         prepare(data)
         run = Run.reopen(self, model, data, ckpt_path, which)
         with self._at_work(run):
-            context = self._context(run, max(run.server.round, 1))
+            context = self._context(run, max(run.server.round, 1), run.sites)
             evaluations, failures = self._evaluate(run, context, phase)
             run.record("val" if phase == "validate" else phase, evaluations)
             if phase == "test":

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from fedlight.cohort import Sampling, cohort_size
 from fedlight.data.federated import DataError, FederatedDataModule
 from fedlight.plugins import Aggregator, ClientPlugin, Harmonisation, Plugin
 from fedlight.plugins.combinations import check_shared, check_together
@@ -124,16 +125,23 @@ def check_buffers(policy: str, buffers: Mapping[str, Tensor], private: Collectio
 
 
 def rehearse(module: FederatedModule, data: FederatedDataModule) -> None:
-    """Puts one training batch of every client through the network, to find out before training whether it goes.
+    """Makes one training batch of every client, to find out before training whether it goes.
+
+    Batches of one shape need to pass through the network only once.
 
     Raises:
         ConfigError: If a batch cannot be made or the network cannot take it.
     """
+    shapes: set[torch.Size] = set()
+    module.eval()
     for site in data.sites:
         try:
             batch = next(iter(data.train_loader(site, seed=0, steps=1)))
-            with torch.no_grad():
-                module.eval().criterion(module(batch["image"][:2]), batch["mask"][:2], batch["valid"][:2])
+            images = batch["image"][:2]
+            if images.shape not in shapes:
+                with torch.no_grad():
+                    module.criterion(module(images), batch["mask"][:2], batch["valid"][:2])
+            shapes.add(images.shape)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
@@ -159,15 +167,6 @@ def check_trainer(arguments: Mapping[str, Any]) -> None:
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def cohort_size(share: float, num_sites: int) -> int:
-    """Returns how many sites take part in a round.
-
-    >>> cohort_size(0.25, 20)
-    5
-    """
-    return max(1, round(share * num_sites))
-
-
 def check_rounds(
     rounds: int,
     epochs: int,
@@ -178,6 +177,8 @@ def check_rounds(
     min_sites: int,
     num_sites: int,
     patience: int | None = None,
+    sampling: Sampling = "fixed",
+    evaluate_sites: int | None = None,
 ) -> None:
     """Checks the numbers of a federation.
 
@@ -198,7 +199,11 @@ def check_rounds(
             f" To run {cohort:g} of {num_sites} sites, use {cohort / num_sites:.3g}." if 1 < cohort < num_sites else ""
         )
         raise ConfigError(f"cohort must be in (0, 1], got {cohort:g}.{hint or ' Use 1 for all sites.'}")
-    size = cohort_size(cohort, num_sites)
+    if evaluate_sites is not None and not 1 <= evaluate_sites <= num_sites:
+        raise ConfigError(
+            f"evaluate_sites must be in [1, {num_sites}], got {evaluate_sites}. Leave it out to evaluate at all sites."
+        )
+    size = num_sites if sampling == "poisson" else cohort_size(cohort, num_sites)
     if not 1 <= min_sites <= size:
         raise ConfigError(
             f"min_sites must be in [1, {size}], the sites of a round, got {min_sites}. Lower it or raise cohort."

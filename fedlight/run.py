@@ -15,6 +15,7 @@ import torch
 import fedlight
 from fedlight import state
 from fedlight.checkpoint import RunFolder, SiteStore, Which, newest, next_free, numbered
+from fedlight.cohort import Cohorts
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor
@@ -54,6 +55,7 @@ class Run:
         num_samples: Training cases of every site, once open.
         took_part: The last round of every site that has taken part.
         fresh: Whether no run was started in the folder yet.
+        cohorts: Who takes part in its rounds.
     """
 
     folder: RunFolder
@@ -66,6 +68,7 @@ class Run:
     num_samples: dict[str, int] = field(default_factory=dict)
     took_part: dict[str, int] = field(default_factory=dict)
     fresh: bool = False
+    cohorts: Cohorts = field(default_factory=lambda: Cohorts((), 1.0))
 
     @classmethod
     def start(
@@ -156,6 +159,8 @@ class Run:
             if self.fresh and self.folder.exists():
                 raise _taken(self.folder.path)
             self.folder.create(self.info.config)
+            if not self.fresh:
+                self.folder.rewind(self.server.round)
             yield
 
     def open(self, executor: Executor) -> None:
@@ -168,7 +173,11 @@ class Run:
         self.num_samples = executor.open(
             self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
         )
-        self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
+        try:
+            self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
+        except BaseException:
+            executor.close()
+            raise
 
     def keep(self, selected: bool) -> None:
         """Writes what a round leaves behind; the server's own state comes last and makes the round final."""

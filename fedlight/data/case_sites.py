@@ -63,6 +63,7 @@ class CaseSites(FederatedDataModule):
         self.num_workers = num_workers
         self._survey: Survey | None = None
         self._augmentation: Augmentation | None = None
+        self._names: tuple[str, ...] | None = None  # asked for by every client in every round
 
     @property
     @abstractmethod
@@ -146,7 +147,9 @@ class CaseSites(FederatedDataModule):
         return self.survey()
 
     def _training(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self._prepared().cases).difference(self.held_out_sites)))
+        if self._names is None:
+            self._names = tuple(sorted(set(self._prepared().cases).difference(self.held_out_sites)))
+        return self._names
 
     def _train_cases(self, site: str) -> list[Case]:
         cases = self._prepared().cases

@@ -2,5 +2,6 @@
 
 from fedlight.executors.executor import ClientFactory, Executor
 from fedlight.executors.in_process import InProcess
+from fedlight.executors.multi_process import MultiProcess
 
-__all__ = ["ClientFactory", "Executor", "InProcess"]
+__all__ = ["ClientFactory", "Executor", "InProcess", "MultiProcess"]

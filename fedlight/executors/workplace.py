@@ -12,34 +12,52 @@ import torch
 from fedlight.client import Client, Progress
 from fedlight.data.federated import Stage
 from fedlight.executors.executor import ClientFactory, Phase, Reply
-from fedlight.update import Broadcast, SiteFailure
+from fedlight.update import Broadcast, SiteFailure, Update
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+RESIDENT = 8
+"""How many clients of a process stay in memory unless an executor is told otherwise."""
 
 
 class Workplace:
     """Where the sites of one process work, one after the other.
 
-    A site that raised is made anew, from its state of the last round that it finished, when it is called next.
+    A site that raised is made anew, from its state of the last round that it finished, when it is called next; so is
+    one that had to make room for others. What a site keeps is on disk, so its numbers do not depend on that.
 
     Args:
         make_client: Makes clients.
         finished: The last round that every site has finished; 0 where it has not taken part.
         progress: Called a few times a second while a site trains.
+        resident: How many clients stay in memory, those that worked last.
     """
 
     def __init__(
-        self, make_client: ClientFactory, finished: Mapping[str, int], progress: Progress | None = None
+        self,
+        make_client: ClientFactory,
+        finished: Mapping[str, int],
+        progress: Progress | None = None,
+        resident: int = RESIDENT,
     ) -> None:
-        self._make_client, self._progress = make_client, progress
+        self._make_client, self._progress, self._resident = make_client, progress, resident
         self._finished = dict(finished)
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[str, Client] = {}  # the one that worked last comes last
 
-    def work(self, phase: Phase, site: str, broadcast: Broadcast) -> Reply:
+    def work(self, phase: Phase, site: str, broadcast: Broadcast, finished: int | None = None) -> Reply:
         """Runs one phase at one site.
 
         What it raises becomes a failure, its trace goes to errors.log; a full disk concerns all and is raised.
+
+        Args:
+            phase: What to do.
+            site: Where.
+            broadcast: What the site is sent.
+            finished: The last round that the site has finished, where it may have worked elsewhere in between.
         """
+        if finished is not None and finished != self._finished.get(site):
+            self._forget(site)
+            self._finished[site] = finished
         try:
             return self._work(phase, site, broadcast)
         except Exception as error:
@@ -47,25 +65,47 @@ class Workplace:
                 raise
             with (self._make_client.folder.parent / "errors.log").open("a") as file:
                 file.write(f"{site}, round {broadcast.context.round}, {phase}\n{traceback.format_exc()}\n")
-            self._clients.pop(site, None)
+            self._forget(site)
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return SiteFailure(site, broadcast.context.round, phase, "raised", " ".join(reason.split()))
 
+    def finished(self, site: str) -> int:
+        """The last round that a site has finished, whose state its next round starts from."""
+        return self._finished[site]
+
     def _work(self, phase: Phase, site: str, broadcast: Broadcast) -> Reply:
-        if site not in self._clients:
-            self._clients[site] = self._make_client(site, self._finished[site], self._progress)
-        client = self._clients[site]
+        client = self._client(site)
         if phase != "fit":
             stage: Stage = "test" if phase == "test" else "val"
             return client.evaluate(broadcast, stage, detailed=phase != "evaluate")
         update = client.fit(broadcast)
-        if not client.sound:
+        if not client.sound or not _of_one_shape(update, broadcast):
             # the server refuses the update by name; the site goes on from its last round, else it were spoilt for good
-            del self._clients[site]
+            self._forget(site)
             return update
         self._make_client.store(site).save(broadcast.context.round, client.state_dict())
         self._finished[site] = broadcast.context.round
         return update
+
+    def _client(self, site: str) -> Client:
+        """Returns the client of a site, made if it is not resident; the one that was idle longest makes room."""
+        client = self._clients.pop(site, None)
+        while client is None and len(self._clients) >= self._resident:
+            self._forget(next(iter(self._clients)))
+        client = client or self._make_client(site, self._finished[site], self._progress)
+        self._clients[site] = client
+        return client
+
+    def _forget(self, site: str) -> None:
+        client = self._clients.pop(site, None)
+        if client is not None:
+            client.release()
+
+
+def _of_one_shape(update: Update, broadcast: Broadcast) -> bool:
+    """Whether a site sends the tensors that it was sent; if not, its network is not what it was."""
+    shapes = ({name: value.shape for name, value in each.params.items()} for each in (update, broadcast))
+    return next(shapes) == next(shapes)
 
 
 @contextmanager

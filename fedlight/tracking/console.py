@@ -18,6 +18,7 @@ from fedlight.tracking.tracker import RoundRecord, RunInfo, SiteRound, Status, T
 from fedlight.update import Evaluation
 
 _METRICS_A_TABLE = 4  # fits 80 columns: the four metrics, then classes
+_SITES_NAMED = 50
 _STYLES = {"site": "", "mean": "bold", "worst": "yellow", "held-out": "cyan"}
 _TITLES = {"val": "Validation cases", "test": "Test cases", "held-out": "held-out institution"}
 
@@ -119,7 +120,7 @@ def _header(run: RunInfo) -> Iterator[Text]:
 
 
 def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
-    yield "sites", ", ".join(_counted(site, run.num_samples.get(site)) for site in run.sites)
+    yield "sites", _sites(run)
     if run.held_out:
         yield "held out", f"{', '.join(run.held_out)} (no part in training)"
     if run.method:
@@ -133,6 +134,12 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
     if run.start_round and not run.scoring:
         yield "resumed", f"after round {run.start_round}"
     yield "folder", str(run.folder)
+
+
+def _sites(run: RunInfo) -> str:
+    if len(run.sites) > _SITES_NAMED:
+        return f"{len(run.sites)}, with {sum(run.num_samples.values())} training cases"
+    return ", ".join(_counted(site, run.num_samples.get(site)) for site in run.sites)
 
 
 def _counted(site: str, cases: int | None) -> str:

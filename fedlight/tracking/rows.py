@@ -47,9 +47,15 @@ def tested_rows(split: str, model: str, evaluations: Sequence[Evaluation]) -> li
 def csv_lines(row: Row) -> Iterator[tuple[str, ...]]:
     """Yields one line of ``metrics.csv`` for every number of a row; an undefined number leaves its value empty.
 
+    A site that failed has a line with the phase and the kind of failure as its name and the value 1.
+
     >>> list(csv_lines({"round": 2, "kind": "val", "site": "a", "cases": 3, "dice": 0.1}))
     [('2', 'a', 'val', 'cases', '3', '', ''), ('2', 'a', 'val', 'dice', '0.1', '', '')]
+    >>> list(csv_lines({"round": 2, "kind": "failure", "site": "a", "phase": "fit", "cause": "lost", "reason": "..."}))
+    [('2', 'a', 'failure', 'fit/lost', '1', '', '')]
     """
+    if row["kind"] == "failure":
+        yield (str(row["round"]), row["site"], "failure", f"{row['phase']}/{row['cause']}", "1", *_where(row))
     for name, value in row.items():
         if name not in _NOT_NUMBERS:
             yield (str(row["round"]), row.get("site", ""), row["kind"], name, cell(value), *_where(row))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("fedlight")
 
+_SITES_NAMED = 100
+"""With more sites, the numbers of single ones are in ``metrics.jsonl`` only."""
+
 _INIT_SECONDS = 30  # nobody waits for it: the connection is made beside the training
 
 
@@ -29,7 +32,8 @@ class WandbTracker(Tracker):
     """Mirrors what the run folder records to W&B.
 
     ``round`` is the axis of ``<site>/train_loss``, ``<site>/val_dice``, ``mean/val_dice``, ``worst/val_dice`` and
-    ``federation/bytes_up``; scores of the held-out institution stand in the summary only, as ``held_out/dice``.
+    ``federation/bytes_up``; where there are more than 100 sites, single ones are left out. Scores of the held-out
+    institution stand in the summary only, as ``held_out/dice``.
     Everything that W&B writes lies under ``wandb/`` in the run folder; a resumed run goes on under the same run id.
 
     W&B works on a thread of its own: a server that refuses, hangs or goes away costs the run one warning and at most
@@ -77,13 +81,14 @@ class WandbTracker(Tracker):
         self._environment = _set_environment(_environment(run.folder, self.mode))
         self._classes = dict(enumerate(run.classes))
         self._round = run.start_round
+        self._by_site = len(run.sites) <= _SITES_NAMED
         run_id = _run_id(run)
         self._background = Background(lambda: self._open(run, run_id), _warn)
         self._background.start()
 
     def on_round(self, record: RoundRecord) -> None:
         self._round = record.round
-        row = round_row(record)
+        row = round_row(record, self._by_site)
         self._submit(lambda run: run.log(row))
 
     def on_test(
@@ -136,7 +141,7 @@ class WandbTracker(Tracker):
             settings=self._settings(),
         )
         run.define_metric("round")
-        for name in (*info.sites, "mean", "worst", "federation"):
+        for name in (*(info.sites if self._by_site else ()), "mean", "worst", "federation"):
             run.define_metric(f"{name}/*", step_metric="round")
         return run
 

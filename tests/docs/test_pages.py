@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from fedlight import method_pages
 from fedlight.data import FolderSites, SyntheticSites
 from fedlight.data.findings import KINDS
+from fedlight.executors import InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.plugins.catalogue import halves, methods
 from fedlight.plugins.discovery import discover, registered
@@ -83,7 +84,7 @@ OWNERS: dict[str, tuple[type, ...]] = {
     "federation": (Federation,),
     "trainer": (Trainer,),
 }
-NESTED: tuple[type, ...] = (*(info.cls for info in BUNDLED.values()), WandbTracker)
+NESTED: tuple[type, ...] = (*(info.cls for info in BUNDLED.values()), WandbTracker, InProcess, MultiProcess)
 
 
 def arguments(*owners: type) -> set[str]:

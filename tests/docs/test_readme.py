@@ -184,7 +184,10 @@ def test_a_run_folder_holds_what_the_readme_lists(reader: Reader) -> None:
     listed = {name.strip("`/ ") for row in rows for name in row[0].split(",")}
     for command in ("fit -c configs/quickstart.yaml", "test --run runs/quickstart", "validate --run runs/quickstart"):
         reader.run(f"fedlight {command}")
-    assert {path.name for path in Path("runs/quickstart").iterdir()} == listed - {"errors.log"}  # no site failed
+    assert {path.name for path in Path("runs/quickstart").iterdir()} == listed - {
+        "errors.log",
+        "workers.log",
+    }  # no site failed
 
 
 def test_predict_writes_what_the_readme_says(reader: Reader) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
 from fedlight.client import Client
-from tests.performance import orchestration, plugin_cost, startup
+from tests.performance import many_sites, orchestration, plugin_cost, startup, workers
 
+SMALL = ["--encoder", "plain-8", "--steps", "1", "--image_size", "16"]
 TINY = ["--encoder", "plain-8", "--sites", "2", "--steps", "2", "--rounds", "2", "--image_size", "16"]
 
 
@@ -23,6 +25,23 @@ def test_orchestration_notices_two_different_models(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(orchestration.PlainLoop, "train", lambda loop, site, number: None)
     with pytest.raises(AssertionError, match="different parameters"):
         orchestration.main(TINY)
+
+
+@pytest.mark.slow  # starts two processes that import torch
+def test_many_sites_prints_ratios_of_time_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    many_sites.main(["--many", "4", "--few", "2", "--cohort", "2", "--rounds", "2", *SMALL])
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"processor time of a round: ratio \d+\.\d+ .*\npeak memory: ratio \d+\.\d+ \(\d+ MB and \d+ MB\)", printed
+    )
+
+
+@pytest.mark.slow  # starts a process that imports torch
+def test_workers_prints_what_they_gain(capsys: pytest.CaptureFixture[str]) -> None:
+    before = torch.get_num_threads()
+    workers.main(["--workers", "1", "--sites", "2", "--rounds", "2", *SMALL])
+    assert re.search(r"in process / workers: ratio \d+\.\d+", capsys.readouterr().out)
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.slow  # starts two processes that import torch
