@@ -47,9 +47,13 @@ class Cohorts:
     seed: int = 0
     trace: Sequence[AbstractSet[str]] = ()
 
+    def reached(self, round: int) -> AbstractSet[str]:
+        """Returns the sites that can be reached in a round (from 1)."""
+        return self.trace[(round - 1) % len(self.trace)] if self.trace else frozenset(self.sites)
+
     def draw(self, round: int) -> tuple[str, ...]:
         """Returns the sites of a round (from 1), in the sites' own order."""
-        there = self.trace[(round - 1) % len(self.trace)] if self.trace else frozenset(self.sites)
+        there = self.reached(round)
         drawn = self._poisson(round, there) if self.sampling == "poisson" else self._fixed(round, there)
         return tuple(site for site in self.sites if site in drawn)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,17 +16,19 @@ from fedlight.client import BufferPolicy, LocalTraining
 from fedlight.cohort import Cohorts, Sampling, panel, plan
 from fedlight.data.federated import FederatedDataModule
 from fedlight.executors import Executor, InProcess
-from fedlight.executors.executor import Phase
+from fedlight.executors.executor import Phase, Reply
+from fedlight.history import rebased
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.preparation import ConfigError, build, check_rounds, check_trainer, prepare, prototypes
 from fedlight.run import Run, load_model, trained
+from fedlight.schedule import Plan, Schedule, Synchronous
 from fedlight.server import RoundFailedError
 from fedlight.state import buffers_of
 from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import predict_folder, readable_images
 from fedlight.tracking import RoundRecord, Tracker
-from fedlight.update import Evaluation, RoundContext, SiteFailure
+from fedlight.update import Evaluation, RoundContext, SiteFailure, Update
 
 Weighting = Literal["samples", "uniform"]
 
@@ -46,6 +49,8 @@ class Federation:
         availability: File that says which sites can be reached round by round (CSV with the columns round,site, or a
             JSON list of lists); the cohort is drawn among those. Rounds with fewer than ``min_sites`` are left out, and
             the file begins anew when it is over. By default all can always be reached.
+        schedule: When sites work: in step by default; ``Deadline`` goes on without those that are late, ``Buffered``
+            lets each work at its own pace and counts stale updates less. How long sites take is simulated.
         min_sites: Usable updates that a round needs; with fewer the run stops and its last good state is kept.
         weighting: Whether a site counts by its training cases or like every other.
         buffers: Running statistics of BatchNorm: "average" fuses them over the sites (law of total variance), "local"
@@ -80,6 +85,7 @@ class Federation:
         cohort: float = 1.0,
         sampling: Sampling = "fixed",
         availability: str | None = None,
+        schedule: Schedule | None = None,
         min_sites: int = 1,
         weighting: Weighting = "samples",
         buffers: BufferPolicy = "average",
@@ -100,7 +106,7 @@ class Federation:
     ) -> None:
         self.aggregator, self.plugins = aggregator, plugins
         self.rounds, self.cohort, self.min_sites, self.weighting = rounds, cohort, min_sites, weighting
-        self.sampling, self.availability = sampling, availability
+        self.sampling, self.availability, self.schedule = sampling, availability, schedule or Synchronous()
         self.evaluate_every, self.evaluate_sites, self.select = evaluate_every, evaluate_sites, select
         self.patience = patience
         self.local = LocalTraining(
@@ -263,11 +269,11 @@ class Federation:
     def _round(self, run: Run, number: int) -> None:
         """Broadcast, local training, aggregation, evaluation, record, checkpoint."""
         begun = time.perf_counter()
-        context = self._context(run, number, run.cohorts.draw(number))
-        broadcast = run.server.broadcast(context)
-        replies = self.executor.call("fit", dict.fromkeys(context.cohort, broadcast))
+        plan = next(run.plans)
+        context = self._context(run, number, tuple(plan.starts))
+        late = [SiteFailure(site, number, "fit", "late", "not done in time (simulated)") for site in plan.late]
         try:
-            sites, failures = run.server.collect(context, replies, self.min_sites)
+            sites, failures = run.server.collect(context, self._replies(run, context, plan), self.min_sites)
         except RoundFailedError as error:
             run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
             raise
@@ -280,6 +286,7 @@ class Federation:
         selected = bool(evaluations) and not silent and run.selection.update(number, run.evaluations)
         ended = time.perf_counter()
         seconds = {"fit": trained - begun, "evaluate": ended - trained, "round": ended - begun}
+        simulated = {} if plan.time is None else {"simulated": plan.time}
         run.tracker.on_round(
             RoundRecord(
                 round=number,
@@ -287,13 +294,32 @@ class Federation:
                 cohort=context.cohort,
                 sites=tuple(sites),
                 evaluations=tuple(evaluations),
-                failures=(*failures, *silent),
-                seconds=seconds,
+                failures=(*failures, *late, *silent),
+                seconds=seconds | simulated,
                 selected=selected,
             )
         )
         # before the first evaluation the newest model is the best one known
         run.keep(selected or self.select == "last" or run.selection.best_round == 0)
+
+    def _replies(self, run: Run, context: RoundContext, plan: Plan) -> Iterator[tuple[str, Reply]]:
+        """Lets the sites train, each from its version; what a stale one changed is taken to the newest."""
+        now = run.server.broadcast(context)
+        newest = context.round - 1
+        run.history.remember(newest, now, {*plan.starts.values(), *plan.pending})
+        starts = {
+            version: now if version == newest else run.history.broadcast(version, now)
+            for version in plan.starts.values()
+        }
+        replies = self.executor.call("fit", {site: starts[version] for site, version in plan.starts.items()})
+        for site, reply in replies:
+            staleness = newest - plan.starts[site]
+            if staleness and isinstance(reply, Update):
+                factor = (1 + staleness) ** -self.schedule.exponent
+                reply = rebased(reply, starts[plan.starts[site]], now, factor)
+                reply = replace(reply, metrics={**reply.metrics, "staleness": float(staleness)})
+            yield site, reply
+        run.history.remember(newest, now, plan.pending)
 
     def _context(self, run: Run, number: int, cohort: tuple[str, ...]) -> RoundContext:
         samples = run.num_samples
@@ -342,12 +368,13 @@ class Federation:
         check_trainer(self.local.trainer)
         cohorts = self._cohorts(data.sites)
         run = Run.start(self, model, data, ckpt_path)
-        run.cohorts = cohorts
+        run.plans = islice(self.schedule.plans(cohorts), run.server.round, None)
         return run
 
     def _cohorts(self, sites: tuple[str, ...]) -> Cohorts:
         """Plans who takes part in the rounds."""
         try:
+            self.schedule.check(len(sites), self.min_sites)
             return plan(sites, self.cohort, self.sampling, self.min_sites, self.seed, self.availability)
         except ValueError as error:
             raise ConfigError(str(error)) from error

@@ -15,10 +15,10 @@ import torch
 import fedlight
 from fedlight import state
 from fedlight.checkpoint import RunFolder, SiteStore, Which, newest, next_free, numbered
-from fedlight.cohort import Cohorts
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor
+from fedlight.history import History
 from fedlight.preparation import (
     ConfigError,
     build,
@@ -29,6 +29,7 @@ from fedlight.preparation import (
     prototypes,
     rehearse,
 )
+from fedlight.schedule import Plan
 from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
@@ -55,7 +56,8 @@ class Run:
         num_samples: Training cases of every site, once open.
         took_part: The last round of every site that has taken part.
         fresh: Whether no run was started in the folder yet.
-        cohorts: Who takes part in its rounds.
+        plans: What happens in the rounds that come.
+        history: Versions of the model that sites at work started from.
     """
 
     folder: RunFolder
@@ -68,7 +70,8 @@ class Run:
     num_samples: dict[str, int] = field(default_factory=dict)
     took_part: dict[str, int] = field(default_factory=dict)
     fresh: bool = False
-    cohorts: Cohorts = field(default_factory=lambda: Cohorts((), 1.0))
+    plans: Iterator[Plan] = field(default_factory=lambda: iter(()))
+    history: History = field(default_factory=History)
 
     @classmethod
     def start(
@@ -267,6 +270,7 @@ class Run:
             "server": self.server.state_dict(),
             "selection": self.selection.state_dict(),
             "took_part": dict(self.took_part),
+            "history": self.history.state_dict(),
             "evaluations": [
                 asdict(replace(evaluation, metrics=dict(evaluation.metrics)))
                 for evaluation in self.evaluations.values()
@@ -277,6 +281,7 @@ class Run:
         self.server.load_state_dict(saved["server"])
         self.selection.load_state_dict(saved["selection"])
         self.took_part = dict(saved["took_part"])
+        self.history.load_state_dict(saved.get("history", {}))
         self.evaluations = {row["site"]: Evaluation(**row) for row in saved["evaluations"]}
 
 
