@@ -34,7 +34,7 @@ from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tracking import ConsoleTracker, Fanout, JsonlTracker, RunInfo
-from fedlight.unseen import score_unseen
+from fedlight.unseen import offered, score_unseen
 from fedlight.update import Broadcast, Evaluation
 
 if TYPE_CHECKING:
@@ -165,7 +165,8 @@ class Run:
             if self.fresh and self.folder.exists():
                 raise _taken(self.folder.path)
             self.folder.create(self.info.config)
-            self.folder.rewind(self.server.round)
+            if not self.fresh:
+                self.folder.rewind(self.server.round)
             yield
 
     def open(self, executor: Executor) -> None:
@@ -209,6 +210,16 @@ class Run:
         for model, evaluations in scored.items():
             self.record("held-out", evaluations, model)
         return [evaluation for evaluations in scored.values() for evaluation in evaluations]
+
+    def offered(self, broadcast: Broadcast, institution: str) -> Iterator[tuple[str, FederatedModule]]:
+        """Makes the models that ``score_held_out`` scores, one after the other, by name.
+
+        Raises:
+            ConfigError: If what a site kept is missing or damaged.
+        """
+        self._check_sites()
+        for model, client in offered(self.make_client, broadcast, institution, bool(self.server.private)):
+            yield model, client.module
 
     def show(self) -> None:
         """Gives trackers that want them examples of the selected model's work at every institution."""

@@ -21,8 +21,10 @@ from fedlight_algorithms.local import Local
 from fedlight import state
 from fedlight.checkpoint import RunFolder
 from fedlight.federation import Federation
+from fedlight.plugins import ClientPlugin
 from fedlight.preparation import ConfigError
 from fedlight.serialization import read
+from fedlight.update import Broadcast
 from tests.conftest import small_sites, small_task
 
 Federate = Callable[..., Federation]
@@ -57,6 +59,14 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 class StopError(Exception):
     """Stands for whatever ends a process between two rounds."""
+
+
+class Failing(ClientPlugin):
+    """Fails at site1 in round 3."""
+
+    def on_round_start(self, site: str, module: Any, broadcast: Broadcast) -> None:
+        if (site, broadcast.context.round) == ("site1", 3):
+            raise RuntimeError("no power")
 
 
 def stop_after(federation: Federation, rounds: int) -> None:
@@ -134,6 +144,16 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_round_before(
     federate(run_folder=str(tmp_path / "torn"), **STATEFUL).fit(small_task(), small_sites(), ckpt_path="last")
     assert "is damaged" in caplog.text
     assert final(folder.path) == final(whole.path)
+
+
+def test_what_a_site_stored_of_a_round_that_was_not_completed_does_not_count(federate: Federate) -> None:
+    """Killed between a site's work and the commit of round 3; then the site fails in it: its round 4 starts from 2."""
+    settings: dict[str, Any] = {"optimizer_state": "keep", "plugins": [Failing()]}
+    folder = federate(rounds=2, **settings).fit(small_task(), small_sites())
+    stored = folder.sites / "site1"
+    (stored / "00003.safetensors").write_bytes((stored / "00001.safetensors").read_bytes())
+    federate(rounds=3, **settings).fit(small_task(), small_sites(), ckpt_path="last")
+    assert sorted(path.name for path in stored.iterdir()) == ["00001.safetensors", "00002.safetensors"]
 
 
 def test_two_processes_do_not_train_in_one_folder(federate: Federate) -> None:

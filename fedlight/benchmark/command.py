@@ -15,6 +15,7 @@ from fedlight.benchmark import human
 from fedlight.benchmark.collect import Spent, read_record, record, write_result
 from fedlight.benchmark.estimate import estimate
 from fedlight.benchmark.layout import HUMAN
+from fedlight.benchmark.pictures import draw_pictures
 from fedlight.benchmark.plan import REFERENCES, Arm, Job, Protocol, arms, jobs, shard
 from fedlight.benchmark.progress import Board
 from fedlight.benchmark.runner import Runner
@@ -57,7 +58,11 @@ def benchmark(arguments: Sequence[str]) -> int:
         done = _do(runner, planned)
         if search:
             done = _do(trials, tried) and done
-            done = _do(runner, shard(_tuned(search, compared, sites, seeds, runner, trials), chosen.shard)) and done
+            tuned = shard(_tuned(search, compared, sites, seeds, runner, trials), chosen.shard)
+            done = _do(runner, tuned) and done
+            planned += tuned
+        for sentence in draw_pictures(runner, planned) if chosen.pictures else ():
+            sys.stdout.write(f"{sentence}\n")
     sys.stdout.write(f"report: fedlight report {chosen.output}\n")
     return 0 if done else 1
 
@@ -132,6 +137,12 @@ def _parser() -> Arguments:
     add("--known", type=Path, action="append", default=[], help="another folder of results that need not be done again")
     add("--search", type=Path, help="file of settings to search on source validation, for arms named in it")
     add("--trials", type=_positive, default=8, help="trials of a searched arm at a held-out site; default: %(default)s")
+    add(
+        "--pictures",
+        action="store_true",
+        help="also draw cases with the outlines of mask and prediction, and styles and features of the sites, for the "
+        "report; of jobs done earlier, too. They show patients, so by default none are drawn",
+    )
     add("--workers", type=_positive, help="jobs at a time; default: cores divided by threads")
     add("--threads", type=_positive, default=1, help="threads of a job; default: %(default)s")
     add("--shard", default="1/1", help="i/n: do the i-th of n parts of the jobs, on one of n machines; default: all")

@@ -11,3 +11,6 @@ TUNED = "@tuned"
 
 KEYS = ("domain", "checkpoint", "model", "site", "case")
 """Columns of ``cases.csv`` that say what was scored; all others are metrics."""
+
+MODELS = ("global", "mean", "ensemble")
+"""Models that may speak for an arm at a held-out site, the first of them that there is."""
