@@ -112,7 +112,7 @@ FAULTS = {
 FAILURES = [
     (2, "site2", "raised", "RuntimeError: the scanner is on fire"),
     (3, "site1", "lost", "its process was ended by SIGKILL"),
-    (4, "site2", "late", "no answer within 15 s"),
+    (4, "site2", "late", "no answer within 30 s"),
     (5, "site3", "refused", "update refused: "),
     (6, "site1", "refused", "has shape (3,), expected "),
     (6, "site2", "refused", "its answer cannot be sent: "),
@@ -134,7 +134,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluate_every=8,
         optimizer_state="keep",
         threads=1,
-        executor=MultiProcess(2, deadline=15),
+        executor=MultiProcess(2, deadline=30),
         run_folder=str(folder / "run"),
         trainer={"accelerator": "cpu", "devices": 1},
         console=False,
