@@ -126,7 +126,7 @@ class Federation:
             ConfigError: If a setting or the data cannot work; nothing has been trained then.
             RoundFailedError: If a round has too few usable updates; the run can be continued.
         """
-        run = self._open(model, datamodule, ckpt_path)
+        run = self._open(model, self.executor.sees(datamodule), ckpt_path)
         with run.claim(), self._at_work(run):
             for number in range(run.server.round + 1, self.rounds + 1):
                 if run.selection.exhausted:
@@ -339,6 +339,7 @@ class Federation:
         which: Which,
     ) -> list[Evaluation]:
         """Scores a model of a run at the sites and, in "test", at the institution that took no part."""
+        data = self.executor.sees(data)
         prepare(data)
         run = Run.reopen(self, model, data, ckpt_path, which)
         with self._at_work(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from dataclasses import replace
@@ -134,10 +135,8 @@ def test_no_byte_that_is_changed_gets_past_with_anything_but_a_refusal_or_a_mess
     for index in range(len(data)):
         changed = bytearray(data)
         changed[index] ^= 0x15
-        try:
+        with contextlib.suppress(WireError):
             assert decode(bytes(changed)) is not None
-        except WireError:
-            pass
 
 
 LIKE = {"w": torch.zeros(2)}
