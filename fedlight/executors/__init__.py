@@ -1,6 +1,7 @@
 """Where clients run."""
 
 from fedlight.executors.executor import ClientFactory, Executor
+from fedlight.executors.flower import Flower
 from fedlight.executors.in_process import InProcess
 
-__all__ = ["ClientFactory", "Executor", "InProcess"]
+__all__ = ["ClientFactory", "Executor", "Flower", "InProcess"]
