@@ -191,10 +191,10 @@ def _entries(tensors: Mapping[str, Any], size: int) -> list[_Entry]:
         entry = tensors.get(str(index))
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise WireError(f"tensor {index} of {len(tensors)} is not described")
-        entry, (begin, end) = _entry(index, entry), _span(index, entry)
-        if end - begin != math.prod(entry.shape) * entry.dtype.itemsize:
+        made, (begin, end) = _entry(index, entry), _span(index, entry)
+        if end - begin != math.prod(made.shape) * made.dtype.itemsize:
             raise WireError(f"tensor {index} has {end - begin} bytes, not those of its shape")
-        entries.append(entry)
+        entries.append(made)
         spans.append((begin, end))
     at = 0
     for begin, end in sorted(spans):

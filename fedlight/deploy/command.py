@@ -159,4 +159,6 @@ def _need_flower() -> None:
     from importlib.util import find_spec
 
     if find_spec("flwr") is None:
-        raise ConfigError("fedlight deploy needs Flower, which is not installed. Get it: pip install 'fedlight[flower]'.")
+        raise ConfigError(
+            "fedlight deploy needs Flower, which is not installed. Get it: pip install 'fedlight[flower]'."
+        )

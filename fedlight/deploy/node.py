@@ -1,4 +1,4 @@
-"""What a site says of itself: its name, where its data lies and what may leave it; nothing of it comes from a server."""
+"""What a site settles for itself: its name, where its data lies, what may leave it; nothing comes from a server."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ class Node:
         try:
             plain = yaml.safe_load(path.read_text())
         except OSError as error:
-            raise NodeError(f"{path} must be a file that can be read ({error.strerror}). Name a site's folder.") from error
+            raise NodeError(
+                f"{path} must be a file that can be read ({error.strerror}). Name a site's folder."
+            ) from error
         except yaml.YAMLError as error:
             raise NodeError(f"{path} must be valid YAML ({' '.join(str(error).split())[:100]}).") from error
         if not isinstance(plain, dict):

@@ -63,7 +63,9 @@ class ServerFolder:
             plain = yaml.safe_load((path / "server.yaml").read_text())
             return cls(path, str(plain["host"]), int(plain["port"]), bool(plain.get("telemetry", False)))
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path}/server.yaml must hold host and port ({type(error).__name__}: {error}).") from error
+            raise ConfigError(
+                f"{path}/server.yaml must hold host and port ({type(error).__name__}: {error})."
+            ) from error
 
     @property
     def environment(self) -> dict[str, str]:
@@ -102,7 +104,9 @@ def supernode(node: Node, connection: Mapping[str, Any]) -> tuple[list[str], dic
             *("--node-config", node.config()),
         ]
     except (KeyError, ValueError) as error:
-        raise ConfigError(f"connection in {folder}/site.yaml must hold superlink, certificate and key: {error}") from error
+        raise ConfigError(
+            f"connection in {folder}/site.yaml must hold superlink, certificate and key: {error}"
+        ) from error
     environment = _environment(bool(connection.get("telemetry", False)))
     environment |= {"FLWR_HOME": str(state(folder) / "flower"), "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
     return command, environment
@@ -175,7 +179,7 @@ def healthy(address: str, authority: Path) -> bool:
         return False
 
 
-# --- inside ------------------------------------------------------------------------------------------------------------
+# --- inside ----------------------------------------------------------------------------------------------------------
 
 
 def _follow(server: ServerFolder, run_id: str) -> int:
@@ -213,7 +217,9 @@ def _json(server: ServerFolder, arguments: Sequence[str]) -> dict[str, Any]:
     try:
         said: dict[str, Any] = json.loads(done.stdout)
     except ValueError as error:
-        raise FlowerError(f"flwr {arguments[0]} failed: {' '.join((done.stderr or done.stdout).split())[-300:]}") from error
+        raise FlowerError(
+            f"flwr {arguments[0]} failed: {' '.join((done.stderr or done.stdout).split())[-300:]}"
+        ) from error
     if not said.get("success", False):
         reason = " ".join(str(said.get("error-message", said)).split())[-300:]
         raise FlowerError(f"flwr {arguments[0]} failed: {reason} Start the server first: fedlight deploy serve DIR.")

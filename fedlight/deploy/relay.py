@@ -94,7 +94,7 @@ def ask(node: Node, fields: Mapping[str, Any], block: bytes) -> tuple[dict[str, 
             raise WorkerLostError("the process ended") from error
 
 
-class reach:  # noqa: N801  # reads like the function that it stands for
+class reach:  # reads like the function that it stands for
     """Connects to the site's process for a block, starting one if there is none."""
 
     def __init__(self, node: Node) -> None:

@@ -1,4 +1,4 @@
-"""The half of the Flower app that runs at the server: fedlight's own command line, with a grid to send messages through.
+"""The half of the Flower app that runs at the server: fedlight's own command line, with a grid for its messages.
 
 Which folder it works in is in the environment of the SuperLink and never in a message; which command it runs is in the
 configuration of the Flower run. What it prints goes to a file of the folder too, and its exit code into another, so

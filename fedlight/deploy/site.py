@@ -15,13 +15,13 @@ import torch
 
 from fedlight.agreement import agreement, disagreement
 from fedlight.checkpoint import SiteStore
-from fedlight.data.federated import DataError, FederatedDataModule
+from fedlight.data.federated import FederatedDataModule
 from fedlight.deploy.node import RUN, Node
 from fedlight.deploy.relay import state
 from fedlight.executors.executor import ClientFactory, Phase, Reply
 from fedlight.executors.workplace import Workplace, torch_threads
 from fedlight.federation import Federation
-from fedlight.preparation import ConfigError, build, prototypes, rehearse
+from fedlight.preparation import build, prototypes, rehearse
 from fedlight.serialization import write_bytes
 from fedlight.state import buffers_of, parameters_of
 from fedlight.tasks.federated_module import FederatedModule
@@ -93,9 +93,10 @@ class Site:
             return replace(failure, reason="message refused: it is no broadcast")
         if phase == "unseen":
             return self._score_unseen(broadcast)
-        if phase not in _PHASES:
+        known = next((each for each in _PHASES if each == phase), None)
+        if known is None:
             return replace(failure, reason=f"message refused: there is no phase {phase[:20]}")
-        return self._phase(phase, broadcast, fields)
+        return self._phase(known, broadcast, fields)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -196,6 +197,3 @@ def _note(node: Node, phase: str, error: Exception) -> None:
 
     with (state(Path(node.folder)) / "errors.log").open("a") as file:
         file.write(f"{node.site}, {phase}\n{''.join(traceback.format_exception(error))}\n")
-
-
-__all__ = ["Answer", "Built", "ConfigError", "DataError", "Site", "answer", "discreet", "versions"]

@@ -153,14 +153,15 @@ class Flower(Executor):
         """
         self._grid = _driven()
         agreed = self._agreed if agreed is None else agreed
-        waiting, heard = _Waiting(self._grid), {}
+        waiting = _Waiting(self._grid)
+        heard: dict[str, Greeting] = {}
         end = time.monotonic() + self.wait
         asked: set[str] = set()
         while len(heard) < len(sites):
             for site, node in _nodes(self._grid).items():
                 if site in sites and site not in asked:
-                    fields = {"phase": "hello", "site": site, "seconds": self.wait, "agreement": agreed}
-                    waiting.push({site: (node, wrap(fields))}, "query", self.wait, 0)
+                    hello = wrap({"phase": "hello", "site": site, "seconds": self.wait, "agreement": agreed})
+                    waiting.push({site: (node, hello)}, "query", self.wait, 0)
                     asked.add(site)
             heard |= {site: _greeting(site, message) for site, message in waiting.pull().items()}
             if time.monotonic() >= end:
@@ -208,9 +209,7 @@ class Flower(Executor):
             reason = "sites keep parameters of their own, which do not leave them, so there is no model for others"
             return SiteFailure(institution, round, "test", "refused", reason)
         ((_, reply),) = self.call("unseen", {institution: broadcast})  # type: ignore[arg-type]  # a phase of nodes alone
-        if isinstance(reply, SiteFailure):
-            return reply
-        return [("global", evaluation) for evaluation in reply if isinstance(evaluation, Evaluation)]
+        return [("global", each) for each in reply] if isinstance(reply, tuple) else _failed(reply)
 
     def close(self) -> None:
         """Does nothing: what is warm at the nodes ends by itself."""
@@ -247,6 +246,11 @@ class Flower(Executor):
         except (WireError, ParcelError) as error:
             return replace(failure, kind="refused", reason=f"answer refused: {error}")
         return _checked(failure, reply)
+
+
+def _failed(reply: Update | SiteFailure) -> SiteFailure:
+    assert isinstance(reply, SiteFailure)  # an update is an answer to "fit" alone
+    return reply
 
 
 def _checked(failure: SiteFailure, reply: object) -> Reply:
@@ -381,5 +385,3 @@ class _Record:
     def base(self, site: str, round: int) -> int:
         """Returns the last round up to one whose update arrived, 0 if there is none."""
         return max((each for each in self.accepted.get(site, []) if each <= round), default=0)
-
-
