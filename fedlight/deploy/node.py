@@ -12,8 +12,8 @@ import yaml
 RUN, SITE = "run.yaml", "site.yaml"
 
 
-class NodeError(ValueError):
-    """A site's own settings that cannot work: one sentence."""
+class DeployError(ValueError):
+    """A folder or a setting of a deployment that cannot work: one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Node:
         """Reads what was given to a SuperNode as its ``--node-config``.
 
         Raises:
-            NodeError: If a setting is missing, unknown or of the wrong type.
+            DeployError: If a setting is missing, unknown or of the wrong type.
         """
         kinds = {"site": str, "folder": str, "data": str, "share_cases": bool, "accelerator": str}
         kinds |= {"num_workers": int, "splits": str, "idle": float}
@@ -53,11 +53,11 @@ class Node:
         given = {name: float(value) if name == "idle" else value for name, value in given.items()}
         for name, value in given.items():
             if name not in kinds:
-                raise NodeError(f"a node has no setting {name}. Known: {', '.join(kinds)}.")
+                raise DeployError(f"a node has no setting {name}. Known: {', '.join(kinds)}.")
             if type(value) is not kinds[name]:
-                raise NodeError(f"{name} of a node must be {kinds[name].__name__}, got {value!r}.")
+                raise DeployError(f"{name} of a node must be {kinds[name].__name__}, got {value!r}.")
         if not given.get("site") or not given.get("folder"):
-            raise NodeError("a node needs its site and its folder. Start it with fedlight deploy node FOLDER.")
+            raise DeployError("a node needs its site and its folder. Start it with fedlight deploy node FOLDER.")
         return cls(**given)
 
     @classmethod
@@ -68,19 +68,19 @@ class Node:
             The settings, and what is about connections: "superlink", "certificate", "key", "port".
 
         Raises:
-            NodeError: If it is missing or cannot work.
+            DeployError: If it is missing or cannot work.
         """
         path = folder / SITE
         try:
             plain = yaml.safe_load(path.read_text())
         except OSError as error:
-            raise NodeError(
+            raise DeployError(
                 f"{path} must be a file that can be read ({error.strerror}). Name a site's folder."
             ) from error
         except yaml.YAMLError as error:
-            raise NodeError(f"{path} must be valid YAML ({' '.join(str(error).split())[:100]}).") from error
+            raise DeployError(f"{path} must be valid YAML ({' '.join(str(error).split())[:100]}).") from error
         if not isinstance(plain, dict):
-            raise NodeError(f"{path} must hold settings (name: value).")
+            raise DeployError(f"{path} must hold settings (name: value).")
         connection = dict(plain.pop("connection", None) or {})
         given = {name: value for name, value in plain.items() if value is not None}
         for name in ("data", "splits"):
@@ -99,7 +99,7 @@ class Node:
             if isinstance(value, bool):
                 return str(value).lower()
             if isinstance(value, str) and ("'" in value or '"' in value or "\\" in value):
-                raise NodeError(f"settings of a node must not hold quotes or backslashes, got {value}. Rename it.")
+                raise DeployError(f"settings of a node must not hold quotes or backslashes, got {value}. Rename it.")
             return f'"{value}"' if isinstance(value, str) else str(value)
 
         pairs = (f"{name.replace('_', '-')}={shown(value)}" for name, value in self.plain().items() if value != "")

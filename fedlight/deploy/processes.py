@@ -19,10 +19,9 @@ from typing import Any
 
 import yaml
 
-from fedlight.deploy.node import Node
+from fedlight.deploy.node import DeployError, Node
 from fedlight.deploy.relay import state
 from fedlight.deploy.server import FOLDER, outcome
-from fedlight.preparation import ConfigError
 
 CONNECTION = "federation"
 """What the SuperLink is called in ``flower/config.toml``."""
@@ -56,14 +55,14 @@ class ServerFolder:
         """Reads ``server.yaml``.
 
         Raises:
-            ConfigError: If it is missing or cannot work.
+            DeployError: If it is missing or cannot work.
         """
         path = path.resolve()
         try:
             plain = yaml.safe_load((path / "server.yaml").read_text())
             return cls(path, str(plain["host"]), int(plain["port"]), bool(plain.get("telemetry", False)))
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(
+            raise DeployError(
                 f"{path}/server.yaml must hold host and port ({type(error).__name__}: {error})."
             ) from error
 
@@ -91,7 +90,7 @@ def supernode(node: Node, connection: Mapping[str, Any]) -> tuple[list[str], dic
     """Returns the command that starts a site's SuperNode, and its environment.
 
     Raises:
-        ConfigError: If a setting is missing.
+        DeployError: If a setting is missing.
     """
     folder = Path(node.folder)
     try:
@@ -104,7 +103,7 @@ def supernode(node: Node, connection: Mapping[str, Any]) -> tuple[list[str], dic
             *("--node-config", node.config()),
         ]
     except (KeyError, ValueError) as error:
-        raise ConfigError(
+        raise DeployError(
             f"connection in {folder}/site.yaml must hold superlink, certificate and key: {error}"
         ) from error
     environment = _environment(bool(connection.get("telemetry", False)))
@@ -265,7 +264,7 @@ def _environment(telemetry: bool) -> dict[str, str]:
 def _program(name: str) -> str:
     path = Path(sys.executable).parent / name
     if not path.is_file():
-        raise ConfigError(f"{name} is not installed in this environment. Get it with: pip install 'fedlight[flower]'.")
+        raise DeployError(f"{name} is not installed in this environment. Get it with: pip install 'fedlight[flower]'.")
     return str(path)
 
 

@@ -21,7 +21,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedlight.deploy.node import Node, NodeError
+from fedlight.deploy.node import DeployError, Node
 from fedlight.parcel import ParcelError, block_of, unwrap, wrap
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def answer(content: RecordDict, node_config: Mapping[str, Any]) -> RecordDict:
         return wrap(said, block_of(reply) if reply else None)
     except WorkerLateError as error:
         return _failed(fields, "late", str(error))
-    except (ParcelError, NodeError) as error:
+    except (ParcelError, DeployError) as error:
         return _failed(fields, "refused", str(error) if isinstance(error, ParcelError) else "its settings are wrong")
     except (WorkerLostError, OSError, EOFError, ValueError, AuthenticationError) as error:
         print(f"fedlight: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201  # the node's own log

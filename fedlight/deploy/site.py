@@ -72,11 +72,14 @@ class Site:
         except (KeyError, ValueError, TypeError, AttributeError):
             return "the server does not say what was agreed"
 
+    @property
+    def num_samples(self) -> int:
+        """The number of cases to train with; 0 at an institution that takes no part."""
+        return self._data.num_samples(self.node.site) if self.node.site in self._data.sites else 0
+
     def hello(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Says how many cases there are to train with, and what stands in the way."""
-        trains = self.node.site in self._data.sites
-        count = self._data.num_samples(self.node.site) if trains else 0
-        return {"num_samples": count, "problem": self.disagrees(fields) or "", "versions": versions()}
+        return {"num_samples": self.num_samples, "problem": self.disagrees(fields) or "", "versions": versions()}
 
     def work(self, fields: Mapping[str, Any], block: bytes) -> Reply:
         """Does the work of one phase."""
