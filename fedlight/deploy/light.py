@@ -23,7 +23,7 @@ def light(arguments: Sequence[str]) -> int | None:
     """
     if not arguments or not _is_light(arguments):
         return None
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         if find_spec("flwr") is None:
             raise DeployError(MISSING)
@@ -39,6 +39,8 @@ def light(arguments: Sequence[str]) -> int | None:
         return _say("asked to end (SIGTERM)", 143)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 MISSING = "fedlight deploy needs Flower, which is not installed. Get it with: pip install 'fedlight[flower]'."
