@@ -1,4 +1,4 @@
-"""The commands under ``fedlight deploy`` that read configs and data: ``init``, ``check`` of a site, and a site's work."""
+"""The commands under ``fedlight deploy`` that read configs and data: ``init``, ``check`` of a site, a site's work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands under ``fedlight deploy`` that start and watch Flower's programs; they need no torch and start at once."""
+"""The commands under ``fedlight deploy`` that start and watch Flower's programs; they need no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from fedlight.deploy import server
 from fedlight.deploy.node import DeployError, Node
-from fedlight.deploy.server import COMMANDS
 
 
 def light(arguments: Sequence[str]) -> int | None:
@@ -30,7 +30,7 @@ def light(arguments: Sequence[str]) -> int | None:
         from fedlight.deploy.processes import FlowerError
 
         try:
-            return _COMMANDS[arguments[0]](arguments[1:])
+            return COMMANDS[arguments[0]](arguments[1:])
         except FlowerError as error:
             return _say(error, 1)
     except DeployError as error:
@@ -67,7 +67,7 @@ def _is_light(arguments: Sequence[str]) -> bool:
     """Says whether a command needs no torch; a site's folder is checked with its data, a server's is not."""
     if arguments[0] == "check":
         return any((Path(each) / "server.yaml").is_file() for each in arguments[1:2])
-    return arguments[0] in _COMMANDS
+    return arguments[0] in COMMANDS
 
 
 def _serve(arguments: Sequence[str]) -> int:
@@ -91,7 +91,7 @@ def _run(arguments: Sequence[str]) -> int:
     from fedlight.deploy.processes import ServerFolder, run
 
     parser = _Arguments("run", "Train or score a federation from its server's folder; settings follow as for fit.")
-    parser.add_argument("command", nargs="?", default="fit", choices=COMMANDS)
+    parser.add_argument("command", nargs="?", default="fit", choices=server.COMMANDS)
     chosen, settings = parser.parse_known_args(arguments)
     return run(ServerFolder.read(chosen.folder), chosen.command, settings)
 
@@ -109,7 +109,7 @@ def _say(what: object, code: int) -> int:
     return code
 
 
-_COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "serve": _serve,
     "node": _node,
     "run": _run,

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 START = 600.0
 """Seconds that a site's process may take to start."""
 
+started: list[subprocess.Popen[bytes]] = []
+"""What this process has started; it goes on without this one."""
+
 
 class WorkerLostError(RuntimeError):
     """The site's process ended, or never started."""
@@ -123,6 +126,7 @@ class reach:  # reads like the function that it stands for
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
+        started.append(process)
         limit = time.monotonic() + START
         while process.poll() is None and time.monotonic() < limit:
             found = self._connect(process.pid)

@@ -180,6 +180,7 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(
 
 @pytest.mark.slow
 def test_what_runs_for_every_message_and_what_only_starts_programs_needs_no_torch() -> None:
-    program = "import sys, fedlight.deploy.light, fedlight.deploy.relay, fedlight.deploy.processes; print('torch' in sys.modules)"
+    modules = "fedlight.deploy.light, fedlight.deploy.relay, fedlight.deploy.processes"
+    program = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -36,8 +36,8 @@ def replies(strategy: FedlightStrategy, answers: dict[int, Any], model: Any = No
             reply = Message(Error(code=2, reason="no"), reply_to=message)
         else:
             tensors, count = answer
-            content = {"arrays": ArrayRecord(tensors), "metrics": MetricRecord({"num-examples": count, "loss": 1.0})}
-            reply = Message(RecordDict(content), reply_to=message)
+            metrics = MetricRecord({"num-examples": count, "loss": 1.0})
+            reply = Message(RecordDict({"arrays": ArrayRecord(tensors), "metrics": metrics}), reply_to=message)
         reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
         result.append(reply)
     return result
