@@ -38,23 +38,30 @@ def data_of(configs: Sequence[Path], overrides: Sequence[str] = ()) -> CaseSites
     Raises:
         ConfigError: If they do not describe one.
     """
+    settings: dict[str, Any] = {}
+    for path in configs:
+        settings = _merged(settings, read_config(path).get("data") or {})
+    return data_from(settings, overrides, " and ".join(map(str, configs)))
+
+
+def data_from(settings: Mapping[str, Any], overrides: Sequence[str], named: str) -> CaseSites:
+    """Builds the data module that settings describe.
+
+    Args:
+        settings: The group ``data`` of a config.
+        overrides: See ``data_of``.
+        named: Where the settings are from, for messages.
+
+    Raises:
+        ConfigError: If they do not describe one.
+    """
     import jsonargparse
 
     import fedlight.data  # the modules that a config may name
 
-    settings: dict[str, Any] = {}
-    for path in configs:
-        settings = _merged(settings, read_config(path).get("data") or {})
-    for name, value in zip(overrides[::2], overrides[1::2], strict=True):
-        if name.startswith("--data."):
-            parts = name.removeprefix("--data.").removeprefix("init_args.").split(".")
-            tree = yaml.safe_load(value)
-            for part in reversed(["init_args", *parts] if parts != ["class_path"] else parts):
-                tree = {part: tree}
-            settings = _merged(settings, tree)
+    settings = _overridden(settings, overrides)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(fedlight.data.FederatedDataModule, "data", required=True)
-    named = " and ".join(map(str, configs))
     try:
         parsed = parser.parse_object({"data": settings or None})
     except (jsonargparse.ArgumentError, TypeError) as error:
@@ -62,6 +69,17 @@ def data_of(configs: Sequence[Path], overrides: Sequence[str] = ()) -> CaseSites
         raise ConfigError(f"{named}: {explain(str(error), (), {'data': known})}") from error
     module: CaseSites = parser.instantiate_classes(parsed).data
     return module
+
+
+def _overridden(settings: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
+    for name, value in zip(overrides[::2], overrides[1::2], strict=True):
+        if name.startswith("--data."):
+            parts = name.removeprefix("--data.").removeprefix("init_args.").split(".")
+            tree = yaml.safe_load(value)
+            for part in reversed(["init_args", *parts] if parts != ["class_path"] else parts):
+                tree = {part: tree}
+            settings = _merged(settings, tree)
+    return settings
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -238,13 +238,14 @@ def _terminable() -> Iterator[None]:
 def _script(arguments: Sequence[str]) -> int:
     """Runs the fedlight commands of a file in one process, line by line, until one fails.
 
-    The process ends with the one that started it: what works for a benchmark must not outlive it.
+    The process ends with the one that started it and gave its number: what works for a benchmark must not outlive it.
     """
-    if len(arguments) != 1:
+    if len(arguments) != 2 or not arguments[1].isdigit():
         raise ConfigError(
-            "script must name one file with a fedlight command a line. For instance: fedlight script FILE."
+            "script must name a file with a fedlight command a line and the process that waits for it, for instance: "
+            "fedlight script FILE $$."
         )
-    _end_with_parent()
+    _end_with_parent(int(arguments[1]))
     for line in Path(arguments[0]).read_text().splitlines():
         code = run(shlex.split(line)[1:])
         if code:
@@ -252,8 +253,8 @@ def _script(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _end_with_parent() -> None:
-    parent = os.getppid()
+def _end_with_parent(parent: int) -> None:
+    """Ends this process as soon as its parent is another one, be it from the start: the first may have died since."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -33,7 +33,7 @@ class LocalTraining:
 
     Attributes:
         epochs: Passes over the site's data in a round, unless ``steps`` is given.
-        steps: Optimizer steps in a round.
+        steps: Optimizer steps in a round, for every institution whose data a client has.
         optimizer_state: "reset" starts every round with a fresh optimizer, as in FedAvg; "keep" goes on with the
             site's own.
         buffers: Whether running statistics are averaged, stay at the site, or are computed anew at every site.
@@ -51,6 +51,13 @@ class LocalTraining:
     threads: int | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
     measures: Sequence[str] = ()
+
+    def steps_of(self, institutions: Sequence[str]) -> int | None:
+        """Returns the optimizer steps that a client of some institutions makes in a round; None for whole epochs.
+
+        A client of pooled data makes the steps of all of them, so that it sees as many images as they would.
+        """
+        return None if self.steps is None else self.steps * len(institutions)
 
 
 class Client:
@@ -190,7 +197,8 @@ class Client:
 
     def _train(self, round: int, seed: int) -> dict[str, float]:
         trainer = self._resident_trainer()
-        loader = self.data.train_loader(self.site, seed=seed, steps=self.local.steps)
+        steps = self.local.steps_of(self.data.institutions(self.site))
+        loader = self.data.train_loader(self.site, seed=seed, steps=steps)
         epochs = 1 if self.local.steps else self.local.epochs
         # a second fit with unchanged max_epochs trains nothing, silently: Lightning 9636, 11425
         trainer.fit_loop.max_epochs = trainer.current_epoch + epochs

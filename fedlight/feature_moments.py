@@ -15,6 +15,9 @@ from fedlight.data.federated import FederatedDataModule
 from fedlight.statistics import channel_moments
 from fedlight.tasks.federated_module import FederatedModule
 
+COLUMNS = 4
+"""Panels in a row."""
+
 MISSING = "the plot of features needs matplotlib, which is not installed. Install fedlight[report]."
 
 
@@ -77,7 +80,7 @@ def plane(means: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def plot(panels: Mapping[str, Mapping[str, Tensor]], stage: str, path: Path) -> None:
-    """Writes a PNG with a panel for every model, a point an image, a cross at every site's mean.
+    """Writes a PNG with a panel for every model, four in a row, a point an image, a cross at every site's mean.
 
     Args:
         panels: Name of a model -> site -> (images, C), what ``channel_means`` returned.
@@ -85,8 +88,11 @@ def plot(panels: Mapping[str, Mapping[str, Tensor]], stage: str, path: Path) -> 
         path: File to write.
     """
     pyplot: Any = plotting()
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.5 * len(panels), 4.2), squeeze=False)
-    for axis, (name, means) in zip(axes[0], panels.items(), strict=True):
+    columns, rows = min(len(panels), COLUMNS), -(-len(panels) // COLUMNS)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4.5 * columns, 4.2 * rows), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (name, means) in zip(axes.flat, panels.items(), strict=False):
         for index, (site, points) in enumerate(plane(means).items()):
             colour, center = f"C{index % 10}", points.mean(0)
             axis.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, color=colour, label=site)

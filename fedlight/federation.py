@@ -40,7 +40,8 @@ class Federation:
         plugins: Client plugins, in the order in which they act; those that harmonise images act first in any case.
         rounds: Number of rounds.
         local_epochs: Passes over its own data that a site makes in a round.
-        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``.
+        local_steps: Optimizer steps of a site in a round, in place of ``local_epochs``. A client of pooled data makes
+            those of all its sites.
         cohort: Share of the sites that take part in a round, in (0, 1], drawn anew for every round.
         min_sites: Usable updates that a round needs; with fewer the run stops and its last good state is kept.
         weighting: Whether a site counts by its training cases or like every other.
@@ -224,7 +225,28 @@ class Federation:
         _, plugins = prototypes(self.aggregator, self.plugins)
         build(model, datamodule, plugins, self.seed)
         runs = [trained(self.run_folder, path) for path in (ckpt_path, compare) if path is not None]
-        return draw_styles(model, datamodule, plugins, Path(output), stage, runs, self.seed)
+        models = {_name(run, runs): run.selected for run in runs}
+        return draw_styles(model, datamodule, plugins, Path(output), stage, models, self.seed)
+
+    def offered(
+        self, model: FederatedModule, datamodule: FederatedDataModule, institution: str, ckpt_path: str
+    ) -> Iterator[tuple[str, FederatedModule]]:
+        """Makes the models that ``test`` scores at an institution that took no part, of the selected round.
+
+        Args:
+            model: The task.
+            datamodule: Data of the sites.
+            institution: One that took no part.
+            ckpt_path: The run's folder.
+
+        Yields:
+            Name of a model ("global", a site, "mean", "ensemble") and the task that holds it, until the next one.
+        """
+        prepare(datamodule)
+        run = Run.reopen(self, model, datamodule, ckpt_path)
+        run.num_samples = {site: datamodule.num_samples(site) for site in run.sites}
+        context = self._context(run, max(run.server.round, 1))
+        yield from run.offered(run.server.broadcast(context, deployed=True), institution)
 
     # --- one round ---------------------------------------------------------------------------------------------------
 
@@ -351,3 +373,8 @@ class Federation:
             if failures:
                 raise RoundFailedError("; ".join(str(failure) for failure in failures), failures)
         return evaluations
+
+
+def _name(run: RunFolder, runs: Sequence[RunFolder]) -> str:
+    """Names a run by its folder, or by the whole path where folders of that name are compared."""
+    return run.path.name if sum(run.path.name == other.path.name for other in runs) == 1 else str(run.path)

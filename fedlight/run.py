@@ -33,7 +33,7 @@ from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tracking import ConsoleTracker, Fanout, JsonlTracker, RunInfo
-from fedlight.unseen import score_unseen
+from fedlight.unseen import offered, score_unseen
 from fedlight.update import Broadcast, Evaluation, SiteFailure
 
 if TYPE_CHECKING:
@@ -205,6 +205,16 @@ class Run:
             self.record("held-out", evaluations, model)
         return [evaluation for evaluations in scored.values() for evaluation in evaluations]
 
+    def offered(self, broadcast: Broadcast, institution: str) -> Iterator[tuple[str, FederatedModule]]:
+        """Makes the models that ``score_held_out`` scores, one after the other, by name.
+
+        Raises:
+            ConfigError: If what a site kept is missing or damaged.
+        """
+        self._check_sites()
+        for model, client in offered(self.make_client, broadcast, institution, bool(self.server.private)):
+            yield model, client.module
+
     def show(self) -> None:
         """Gives trackers that want them examples of the selected model's work at every institution."""
         if not self.tracker.overlays or not self.folder.selected.is_file() or self.executor.remote:
@@ -373,7 +383,11 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         held_out=data.held_out_sites,
         classes=data.format.classes,
         rounds=federation.rounds,
-        local_steps=dict.fromkeys(data.sites, federation.local.steps) if federation.local.steps else {},
+        local_steps={
+            site: steps
+            for site in data.sites
+            if (steps := federation.local.steps_of(data.institutions(site))) is not None
+        },
         method=" + ".join(each.instance_id for each in (server.aggregator, *server.plugins)),
         num_parameters=sum(value.numel() for value in server.params.values()),
     )

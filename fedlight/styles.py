@@ -7,7 +7,8 @@ training, of the two sites of a row only. Plugins that work on features are show
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fedlight.batch import Batch
-from fedlight.checkpoint import RunFolder
 from fedlight.data.federated import FederatedDataModule
 from fedlight.feature_moments import channel_means, plot, plotting, share_between
 from fedlight.plugins import ClientPlugin, Harmonisation, StyleAugmentation
@@ -36,6 +36,9 @@ TILE = 96
 CAPTION = 16
 """Height of a line of text, in pixels."""
 
+LETTER = 5
+"""Width of a letter, in pixels, on average."""
+
 INPUT = "input"
 
 
@@ -45,7 +48,7 @@ def draw_styles(
     configured: Sequence[ClientPlugin],
     output: Path,
     stage: str,
-    runs: Sequence[RunFolder],
+    models: Mapping[str, Path],
     seed: int,
 ) -> list[str]:
     """Writes the sheet of styles and the plot of features.
@@ -56,35 +59,73 @@ def draw_styles(
         configured: The plugins of the config.
         output: Folder for ``styles.png`` and ``features.png``; it is made if need be.
         stage: Where features are looked at.
-        runs: Runs whose selected models are shown beside the untrained one.
+        models: Checkpoints of trained models that are shown beside the untrained one, by name.
         seed: Of the run.
 
     Returns:
         What there is to say about the pictures, sentence by sentence.
 
     Raises:
-        ConfigError: If the network has no such stage or a run holds another network.
+        ConfigError: If the network has no such stage or a model is of another network.
     """
-    if stage not in module.stages() or stage == INPUT:
-        names = ", ".join(name for name in module.stages() if name != INPUT)
-        raise ConfigError(f"stage must be one of {names}, got {stage}. Name one of these.")
+    check_stage(module, stage)
     output.mkdir(parents=True, exist_ok=True)
     idle = style_sheet(module, data, shown(configured), output / "styles.png", seed)
     said = [f"{output / 'styles.png'}: one image a site in the styles of the others."]
     if idle:
         said.append(f"Not shown, as they leave images alone: {', '.join(idle)}.")
     try:
-        plotting()
+        shares = draw_features(module, data, output / "features.png", stage, models, seed)
     except ModuleNotFoundError as error:
         return [*said, f"{str(error)[0].upper()}{str(error)[1:]}"]
-    panels = {"untrained": channel_means(module, data, stage, seed)}
-    for run in runs:
-        load_model_file(run.selected, module)
-        panels[run.path.name] = channel_means(module, data, stage, seed)
-    plot(panels, stage, output / "features.png")
     said.append(f"{output / 'features.png'}: every image's channel means at {stage}, by site.")
+    return [*said, shares]
+
+
+def check_stage(module: FederatedModule, stage: str) -> None:
+    """Checks that features can be looked at there.
+
+    Raises:
+        ConfigError: If the network has no such stage.
+    """
+    if stage not in module.stages() or stage == INPUT:
+        names = ", ".join(name for name in module.stages() if name != INPUT)
+        raise ConfigError(f"stage must be one of {names}, got {stage}. Name one of these.")
+
+
+def draw_features(
+    module: FederatedModule,
+    data: FederatedDataModule,
+    path: Path,
+    stage: str,
+    models: Mapping[str, Path],
+    seed: int,
+) -> str:
+    """Writes the plot of features: of the module as it is, called untrained, and of trained models.
+
+    Args:
+        module: A task whose network is built, with its initial weights; it holds the last model afterwards.
+        data: See ``draw_styles``.
+        path: File to write.
+        stage: See ``draw_styles``.
+        models: See ``draw_styles``.
+        seed: See ``draw_styles``.
+
+    Returns:
+        A sentence about how much of the variance lies between sites.
+
+    Raises:
+        ConfigError: If a model is damaged or of another network.
+        ModuleNotFoundError: With one sentence, if matplotlib is missing.
+    """
+    plotting()
+    panels = {"untrained": channel_means(module, data, stage, seed)}
+    for name, checkpoint in models.items():
+        load_model_file(checkpoint, module)
+        panels[name] = channel_means(module, data, stage, seed)
+    plot(panels, stage, path)
     shares = ", ".join(f"{name} {share_between(means):.0%}" for name, means in panels.items())
-    return [*said, f"Share of the variance of features that lies between sites: {shares}."]
+    return f"Share of the variance of features that lies between sites: {shares}."
 
 
 def shown(configured: Sequence[ClientPlugin]) -> list[ClientPlugin]:
@@ -125,7 +166,7 @@ def style_sheet(
         rows.append(np.concatenate([_tile(column[index], low, high) for column in pictures.values()], axis=1))
     shared = "a method that shares nothing has no partner, its rows differ by what it draws"
     note = f"* works on features and is shown on the image itself; {shared}"
-    rows.append(_text([(note, 0)], head.shape[1]))
+    rows += [_text([(line, 0)], head.shape[1]) for line in textwrap.wrap(note, head.shape[1] // LETTER)]
     Image.fromarray(np.concatenate(rows)).save(path, "PNG")
     return [name.removesuffix("*") for name in idle]
 

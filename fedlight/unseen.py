@@ -1,4 +1,4 @@
-"""Scoring at an institution that took no part: the only place where its cases are ever evaluated."""
+"""What a federation offers an institution that took no part: the only place where its cases are ever evaluated."""
 
 from __future__ import annotations
 
@@ -16,6 +16,26 @@ def score_unseen(
 ) -> Iterator[tuple[str, Evaluation]]:
     """Scores every model that the federation has to offer to an unseen institution, in detail.
 
+    Args:
+        make_client: See ``offered``.
+        broadcast: See ``offered``.
+        institution: See ``offered``.
+        private: See ``offered``.
+
+    Yields:
+        Name of the model and its evaluation on all cases of the institution.
+    """
+    for model, client in offered(make_client, broadcast, institution, private):
+        evaluation = client.score(institution, "test", broadcast.context.round, detailed=True)
+        if evaluation is not None:
+            yield model, evaluation
+
+
+def offered(
+    make_client: ClientFactory, broadcast: Broadcast, institution: str, private: bool
+) -> Iterator[tuple[str, Client]]:
+    """Makes every model that the federation has to offer to an unseen institution.
+
     Where all parameters are shared that is one, called "global". Where some stay at the sites there is one for every
     site, made of the shared parameters and that site's own. Running statistics that the federation does not share are
     computed for these from the unseen institution's own images, without their labels.
@@ -31,7 +51,7 @@ def score_unseen(
         private: Whether sites keep parameters of their own.
 
     Yields:
-        Name of the model and its evaluation on all cases of the institution.
+        Name of the model and a client into which it is loaded; the next model may take its place there.
     """
     context = broadcast.context
     differ = private or make_client.local.buffers == "local"
@@ -44,15 +64,15 @@ def score_unseen(
         if private or site == context.sites[0]:
             client.receive(broadcast, own=None if private else {})
             _adapt(client, institution)
-            yield from _scored(site if private else "global", client, institution, context.round)
+            yield site if private else "global", client
     if members and broadcast.params:
         client.receive(broadcast, own=mean.result())
         if private:
             _adapt(client, institution)
-        yield from _scored("mean", client, institution, context.round)
+        yield "mean", client
     if members:
         client.module.ensemble = members
-        yield from _scored("ensemble", client, institution, context.round)
+        yield "ensemble", client
 
 
 def _member(client: Client, broadcast: Broadcast, institution: str) -> State:
@@ -67,9 +87,3 @@ def _adapt(client: Client, institution: str) -> None:
     """Gives a loaded model running statistics of the institution's images, without labels, if they are not shared."""
     if client.local.buffers != "average" and buffers_of(client.module):
         recalibrate(client.module, (client.module.seen(batch) for batch in client.data.loader(institution, "test")))
-
-
-def _scored(model: str, client: Client, institution: str, round: int) -> Iterator[tuple[str, Evaluation]]:
-    evaluation = client.score(institution, "test", round, detailed=True)
-    if evaluation is not None:
-        yield model, evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -117,6 +118,13 @@ def test_full_batch_sgd_steps_of_sites_of_different_size_are_centralised_trainin
         start.configure_model()
     moved = state.zip_map(torch.sub, trained(apart), state.parameters_of(start))
     assert max(float(value.abs().max()) for value in moved.values()) > 1e-3
+
+
+def test_pooled_data_get_the_steps_of_all_their_sites(federate: Federate) -> None:
+    """Three sites of two steps each: one client of six, which sees as many images as they would."""
+    folder = federate(rounds=1, local_steps=2).fit(Linear(), small_sites(num_sites=3, held_out=None, pooled=True))
+    rows = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["site"], row["steps"]) for row in rows if row["kind"] == "fit"] == [("pooled", 6.0)]
 
 
 def context(weights: dict[str, float]) -> RoundContext:

@@ -29,13 +29,16 @@ def test_every_style_plugin_is_shown_as_configured_or_with_its_defaults() -> Non
 
 
 def test_a_sheet_has_a_row_for_two_sites_and_a_column_for_a_plugin(tmp_path: Path) -> None:
-    """Three sites make six rows; image, style, AdaIN and CCST four columns; a caption a row, a head and a note."""
+    """Three sites make six rows; image, style, AdaIN and CCST four columns; a caption a row, a head and a note.
+
+    The note has 130 letters, and 76 of 5 pixels go into four columns of 96: two lines.
+    """
     data, task = small_sites(), small_task()
     build(task, data, (), 0)
     idle = style_sheet(task, data, [AdaIN(), CCST(p=0.5)], tmp_path / "sheet.png", seed=0)
     assert idle == []
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (4 * TILE, 6 * (TILE + CAPTION) + 2 * CAPTION)
+        assert sheet.size == (4 * TILE, 6 * (TILE + CAPTION) + 3 * CAPTION)
 
 
 def test_a_restyled_image_has_the_other_sites_style() -> None:

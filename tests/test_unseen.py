@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
@@ -48,14 +48,15 @@ def test_an_ensemble_says_the_plain_mean_of_its_models_probabilities() -> None:
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Notes what every model holds when it is scored at the unseen institution, and an ensemble's members."""
     noted: dict[str, Any] = {}
-    scored = unseen._scored
+    offered = unseen.offered
 
-    def note(model: str, client: Client, *others: Any) -> Any:
-        noted[model] = {**parameters_of(client.module), **buffers_of(client.module)}
-        noted["members"] = list(client.module.ensemble)
-        return scored(model, client, *others)
+    def note(*arguments: Any) -> Iterator[tuple[str, Client]]:
+        for model, client in offered(*arguments):
+            noted[model] = {**parameters_of(client.module), **buffers_of(client.module)}
+            noted["members"] = list(client.module.ensemble)
+            yield model, client
 
-    monkeypatch.setattr(unseen, "_scored", note)
+    monkeypatch.setattr(unseen, "offered", note)
     return noted
 
 

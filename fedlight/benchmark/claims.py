@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from fedlight.benchmark.layout import TUNED
 from fedlight.benchmark.paired import compare
 from fedlight.benchmark.scores import Scores
 from fedlight.benchmark.summaries import incomplete
@@ -120,12 +121,16 @@ def _treated(
 
 
 def _kinds(arm: str, families: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    return frozenset(kind for part in arm.split("+") for kind in families.get(part, ()))
+    return frozenset(kind for part in _parts(arm) for kind in families.get(part, ()))
 
 
 def _without(arm: str, families: Mapping[str, frozenset[str]], reference: str) -> str:
     """Names the arm that lacks nothing but style and alignment."""
-    return "+".join(part for part in arm.split("+") if part not in families) or reference
+    return "+".join(part for part in _parts(arm) if part not in families) or reference
+
+
+def _parts(arm: str) -> list[str]:
+    return arm.removesuffix(TUNED).split("+")
 
 
 def _judged(comparison: _Comparison, cases: pd.DataFrame, lacking: Mapping[str, str]) -> dict[str, Any]:

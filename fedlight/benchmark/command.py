@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from fedlight.arguments import Arguments, data_of
@@ -14,9 +15,11 @@ from fedlight.benchmark import human
 from fedlight.benchmark.collect import Spent, read_record, record, write_result
 from fedlight.benchmark.estimate import estimate
 from fedlight.benchmark.layout import HUMAN
+from fedlight.benchmark.pictures import draw_pictures
 from fedlight.benchmark.plan import REFERENCES, Arm, Job, Protocol, arms, jobs, shard
 from fedlight.benchmark.progress import Board
 from fedlight.benchmark.runner import Runner
+from fedlight.benchmark.search import Search, read_spaces
 from fedlight.data.case_sites import CaseSites
 from fedlight.data.source import CaseError
 from fedlight.preparation import ConfigError, prepare
@@ -37,19 +40,72 @@ def benchmark(arguments: Sequence[str]) -> int:
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     planned = shard(jobs(compared, sites, seeds, chosen.nested), chosen.shard)
     workers = chosen.workers or max(1, (os.cpu_count() or 1) // chosen.threads)
-    runner = Runner(protocol, chosen.output, tuple(_results(folder) for folder in chosen.known), workers)
-    missing = runner.missing(planned)
-    board = Board(planned, missing, runner)
-    board.plan()
+    known = tuple(_results(folder) for folder in chosen.known)
+    runner = Runner(protocol, chosen.output, known, workers)
+    search = _search(chosen)
+    trials = _trials(runner, chosen)
+    tried = shard(search.jobs(compared, sites), chosen.shard) if search else []
     if chosen.dry_run:
-        board.estimate(estimate(runner, planned, missing))
+        board = Board(planned, runner.missing(planned), runner)
+        board.plan()
+        later = jobs([arm for arm in compared if search and arm.name in search.spaces], sites, seeds)
+        if tried:
+            board.say(f"search: {len(tried)} trials, then {len(later)} jobs with the settings that they choose")
+        board.estimate(estimate(runner, planned, [*board.missing, *trials.missing(tried), *later]))
         return 0
     _human(data, sites, chosen.output)
     with _ended_alike():
-        for job, found in board.watch(runner.run(missing)):
-            board.ended(job, found)
+        done = _do(runner, planned)
+        if search:
+            done = _do(trials, tried) and done
+            tuned = shard(_tuned(search, compared, sites, seeds, runner, trials), chosen.shard)
+            done = _do(runner, tuned) and done
+            planned += tuned
+        for sentence in draw_pictures(runner, planned) if chosen.pictures else ():
+            sys.stdout.write(f"{sentence}\n")
+    sys.stdout.write(f"report: fedlight report {chosen.output}\n")
+    return 0 if done else 1
+
+
+def _do(runner: Runner, planned: Sequence[Job]) -> bool:
+    """Runs what is missing of some jobs and says whether all are done in the end."""
+    board = Board(planned, runner.missing(planned), runner)
+    board.plan()
+    for job, found in board.watch(runner.run(board.missing)):
+        board.ended(job, found)
     board.close()
-    return 0 if not runner.missing(planned) else 1
+    return not runner.missing(planned)
+
+
+def _search(chosen: argparse.Namespace) -> Search | None:
+    if chosen.search is None:
+        return None
+    return Search(read_spaces(chosen.search), chosen.trials, chosen.first_seed, chosen.output / "search")
+
+
+def _trials(runner: Runner, chosen: argparse.Namespace) -> Runner:
+    """Returns what runs the trials of a search: they are trained and not scored."""
+    known = [folder / "search" / "results" for folder in chosen.known]
+    protocol = replace(runner.protocol, scored=False)
+    return Runner(protocol, chosen.output / "search", [folder for folder in known if folder.is_dir()], runner.workers)
+
+
+def _tuned(
+    search: Search, arms: Sequence[Arm], sites: Sequence[str], seeds: Sequence[int], own: Runner, trials: Runner
+) -> list[Job]:
+    """Returns the jobs with the settings that the search has chosen.
+
+    Raises:
+        ConfigError: If trials are missing that other machines do.
+    """
+    missing = [job for job in trials.missing(search.jobs(arms, sites)) if trials.failure(job) is None]
+    if missing:
+        raise ConfigError(
+            f"all trials must be done before settings are chosen, got {len(missing)} missing, for instance "
+            f"{missing[0].name}. Copy the search/ folders of all machines together and start again."
+        )
+    tuned = search.tuned(arms, sites, own, trials)
+    return [Job(arm, (site,), seed) for seed in seeds for site in sites for arm in tuned[site]]
 
 
 def _parser() -> Arguments:
@@ -79,6 +135,14 @@ def _parser() -> Arguments:
     add("--nested", action="store_true", help="also hold out every two sites together, for the second selection rule")
     add("--output", type=Path, required=True, help="folder of the benchmark; started again, it goes on")
     add("--known", type=Path, action="append", default=[], help="another folder of results that need not be done again")
+    add("--search", type=Path, help="file of settings to search on source validation, for arms named in it")
+    add("--trials", type=_positive, default=8, help="trials of a searched arm at a held-out site; default: %(default)s")
+    add(
+        "--pictures",
+        action="store_true",
+        help="also draw cases with the outlines of mask and prediction, and styles and features of the sites, for the "
+        "report; of jobs done earlier, too. They show patients, so by default none are drawn",
+    )
     add("--workers", type=_positive, help="jobs at a time; default: cores divided by threads")
     add("--threads", type=_positive, default=1, help="threads of a job; default: %(default)s")
     add("--shard", default="1/1", help="i/n: do the i-th of n parts of the jobs, on one of n machines; default: all")

@@ -58,11 +58,13 @@ class Protocol:
         base: Configs of data, model and budget.
         overrides: Further settings as on the command line: "--name", "value", ...
         threads: Threads of a job; they change rounding only.
+        scored: Whether models are scored on test cases and at the held-out site; trials of a search are not.
     """
 
     base: tuple[Path, ...]
     overrides: tuple[str, ...] = ()
     threads: int = 1
+    scored: bool = True
 
     def commands(self, job: Job, run_folder: Path) -> list[list[str]]:
         """Returns the commands of a job: it trains, or goes on, and scores its best and its last model."""
@@ -71,11 +73,9 @@ class Protocol:
         settings = ["--data.held_out", held_out, "--seed_everything", str(job.seed)]
         machine = ["--federation.threads", str(self.threads)]
         where = ["--federation.run_folder", str(run_folder), "--ckpt_path", "last"]
-        return [
-            ["fedlight", "fit", *files, *self.overrides, *settings, *machine, *where],
-            ["fedlight", "test", "--run", str(run_folder)],
-            ["fedlight", "test", "--run", str(run_folder), "--which", "last"],
-        ]
+        test = ["fedlight", "test", "--run", str(run_folder)]
+        scoring = [test, [*test, "--which", "last"]] if self.scored else []
+        return [["fedlight", "fit", *files, *self.overrides, *settings, *machine, *where], *scoring]
 
     def setting(self, job: Job, name: str, default: Any) -> Any:
         """Returns a setting of a job by its dotted name, as configs and overrides give it."""

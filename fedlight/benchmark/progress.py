@@ -34,16 +34,20 @@ class Board:
         """Prints arms, held-out sites and seeds, and how much of it is done."""
         open_jobs = Counter(job.arm.name for job in self.missing)
         table = Table("arm", "configs", "jobs", "missing", box=None, pad_edge=False)
-        for arm in dict.fromkeys(job.arm for job in self.planned):
-            files = " ".join(path.name for path in arm.configs)
-            count = sum(job.arm == arm for job in self.planned)
-            table.add_row(arm.name, files, str(count), str(open_jobs[arm.name]))
+        count = Counter(job.arm.name for job in self.planned)
+        configs = {job.arm.name: " ".join(path.name for path in job.arm.configs) for job in self.planned}
+        for name, files in configs.items():
+            table.add_row(name, files, str(count[name]), str(open_jobs[name]))
         self.console.print(table)
         held_out = ", ".join(dict.fromkeys("+".join(job.held_out) for job in self.planned))
         seeds = ", ".join(str(seed) for seed in dict.fromkeys(job.seed for job in self.planned))
         self.console.print(f"held out: {held_out}; seeds: {seeds}", soft_wrap=True)
         done = len(self.planned) - len(self.missing)
         self.console.print(f"{done} of {len(self.planned)} jobs done, {self.runner.workers} at a time", soft_wrap=True)
+
+    def say(self, sentence: str) -> None:
+        """Prints a sentence."""
+        self.console.print(sentence, soft_wrap=True)
 
     def estimate(self, estimated: tuple[float, str]) -> None:
         """Prints how long the missing jobs may take."""
@@ -84,7 +88,6 @@ class Board:
         if self.failed:
             logs = self.runner.output / "runs"
             self.console.print(f"{len(self.failed)} failed; their logs lie in {logs}", style="red", soft_wrap=True)
-        self.console.print(f"report: fedlight report {self.runner.output}", soft_wrap=True)
 
     def _left(self) -> str:
         waiting = len(self.missing) - len(self.seconds)

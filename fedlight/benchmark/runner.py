@@ -61,13 +61,18 @@ class Runner:
             return found
         return None
 
+    def failure(self, job: Job) -> str | None:
+        """Returns why a job failed here when it was tried last; None if it was not, or succeeded."""
+        found = read_record(self.output / "results" / job.name)
+        return found["reason"] if found is not None and found["status"] != _OK else None
+
     def missing(self, jobs: Sequence[Job]) -> list[Job]:
         """Returns the jobs that are not done."""
         return [job for job in jobs if self.result(job) is None]
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
         """Runs jobs and yields each with its record as it ends; an exception in between ends all processes."""
-        waiting = list(jobs)
+        waiting, self._stopped = list(jobs), False
         running: dict[Future[dict[str, Any]], Job] = {}
         pool = ThreadPoolExecutor(self.workers)
         try:
@@ -108,7 +113,7 @@ class Runner:
         begun = time.monotonic()
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "fedlight", "script", str(script)],
+                [sys.executable, "-m", "fedlight", "script", str(script), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""A table as people read it, in Markdown and in LaTeX with booktabs, with the sentences that say what it shows."""
+"""A table as people read it, in Markdown and in LaTeX with booktabs and graphicx, and what its numbers mean."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Table:
         return "\n".join([f"**{self.title}**", "", *lines, "", self.note, ""])
 
     def latex(self) -> str:
-        r"""Writes the table for a paper that uses the package booktabs.
+        r"""Writes the table for a paper that uses the packages booktabs and graphicx; one that is too wide is shrunk.
 
         >>> row = (Cell("style_align"), Cell("-0.012", best=True))
         >>> print(Table("Scores", ("Arm", "Dice ↑"), (row,), "Dice: ...").latex())
@@ -59,13 +59,16 @@ class Table:
         \centering
         \caption{Scores}
         \footnotesize
+        \setlength{\tabcolsep}{4pt}
+        \sbox0{%
         \begin{tabular}{lr}
         \toprule
         Arm & Dice $\uparrow$ \\
         \midrule
         style\_align & \textbf{$-$0.012} \\
         \bottomrule
-        \end{tabular}
+        \end{tabular}}
+        \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi
         \par\smallskip
         \parbox{\linewidth}{Dice: ...}
         \end{table}
@@ -76,10 +79,11 @@ class Table:
         return "\n".join(
             [
                 *(r"\begin{table}", r"\centering", rf"\caption{{{tex(self.title)}}}", r"\footnotesize"),
+                *(r"\setlength{\tabcolsep}{4pt}", r"\sbox0{%"),
                 *(rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _line(list(map(tex, self.headings))), r"\midrule"),
                 *map(_line, body),
-                *(r"\bottomrule", r"\end{tabular}", r"\par\smallskip", rf"\parbox{{\linewidth}}{{{tex(self.note)}}}"),
-                *(r"\end{table}", ""),
+                *(r"\bottomrule", r"\end{tabular}}", _FITTED, r"\par\smallskip"),
+                *(rf"\parbox{{\linewidth}}{{{tex(self.note)}}}", r"\end{table}", ""),
             ]
         )
 
@@ -97,6 +101,8 @@ class Table:
 
 _LONG = 40
 
+_FITTED = r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
+
 _TEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -106,7 +112,14 @@ _TEX = {
     ">": "$>$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "→": r"$\rightarrow$",
     "±": r"$\pm$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{THIN SPACE}": r"\,",
+    "\N{NO-BREAK SPACE}": "~",
 }
 
 

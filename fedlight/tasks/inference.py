@@ -64,7 +64,7 @@ def predict_folder(
     files = find_images(inputs, output)
     output.mkdir(parents=True, exist_ok=True)
     rows = []
-    with _table(output / "predictions.csv", task.classes) as write, _evaluating(task):
+    with _table(output / "predictions.csv", task.classes) as write, evaluating(task):
         for file, name in zip(files, unique_names(files), strict=True):
             row = _predict_one(task, data, file, name, output, probabilities)
             write(row)
@@ -126,8 +126,8 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
 
 @contextmanager
-def _evaluating(task: FederatedModule) -> Iterator[None]:
-    """Runs a block in evaluation mode without gradients."""
+def evaluating(task: FederatedModule) -> Iterator[None]:
+    """Runs a block with a task in evaluation mode, without gradients."""
     training = task.training
     task.eval()
     try:

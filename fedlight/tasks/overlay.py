@@ -24,7 +24,7 @@ def draw_overlay(image: Tensor, labels: Tensor) -> np.ndarray[Any, Any]:
     Returns:
         (H, W, 3), uint8.
     """
-    picture = _as_colours(image)  # (3, H, W), in [0, 255]
+    picture = as_colours(image)  # (3, H, W), in [0, 255]
     for index in range(1, int(labels.max()) + 1):
         colour = torch.tensor(COLOURS[(index - 1) % len(COLOURS)], dtype=torch.float32)[:, None, None]
         inside = labels == index
@@ -33,10 +33,19 @@ def draw_overlay(image: Tensor, labels: Tensor) -> np.ndarray[Any, Any]:
     return picture.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def _as_colours(image: Tensor) -> Tensor:
-    """Scales an image from its first to its last percentile; normalised images have no fixed range."""
+def as_colours(image: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Scales an image from its first to its last percentile; normalised images have no fixed range.
+
+    Args:
+        image: (C, H, W), floating; three channels are colours, else the first one is shown in grey.
+        valid: (H, W), bool; pixels that the percentiles are of, all of them if left out or empty.
+
+    Returns:
+        (3, H, W), float32, in [0, 255].
+    """
     colours = image.float() if image.shape[0] == 3 else image[:1].float().expand(3, -1, -1)
-    low, high = np.percentile(colours.numpy(), (1, 99))
+    counted = colours if valid is None or not valid.any() else colours[:, valid]
+    low, high = np.percentile(counted.numpy(), (1, 99))
     return ((colours - float(low)) / max(float(high - low), 1e-6)).clamp(0, 1) * 255
 
 

@@ -140,6 +140,16 @@ def test_whatever_ends_it_nothing_is_left_running_and_it_goes_on(place: Path, nu
     assert records(place / "out")["fedavg/site1/seed0"]["rounds"] == done + 2
 
 
+@pytest.mark.slow
+def test_a_job_whose_benchmark_died_before_it_began_ends_at_once(place: Path) -> None:
+    """Its parent is another process than the one that it was started for: here number 1."""
+    place.joinpath("commands").write_text(
+        "fedlight fit -c configs/quickstart.yaml --federation.rounds 100000 --federation.run_folder run\n"
+    )
+    job = start(["script", "commands", "1"])
+    assert job.wait(timeout=120) == 1
+
+
 def test_a_dry_run_trains_nothing_that_stays(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command("--dry-run")) == 0
     said = capsys.readouterr().out

@@ -37,7 +37,7 @@ SMALL_DATA = {
 }
 """What makes a documented training tiny, by the first config that it names."""
 
-FEW_JOBS = shlex.split("--references fedavg --algorithms mixstyle --held_out site5 --seeds 1")
+FEW_JOBS = shlex.split("--references fedavg --algorithms mixstyle --held_out site5 --seeds 1 --trials 2")
 """What makes a documented benchmark two jobs."""
 
 TRAINING_AND_SCORES = ("fit", "validate", "test", "predict")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import jinja2
@@ -37,12 +38,12 @@ CONTENTS = {
 """Anchors of the sections and what the contents say."""
 
 WITHOUT_OVERLAYS = (
-    "Overlays are not here: they show patients. To get them, let the benchmark write overlays where the data "
-    "are, and make the report there; the file then holds patients' images and must stay with their owner."
+    "Overlays are not here: they show patients. To get them, start the same benchmark again with --pictures where the "
+    "data are, and make the report there; the file then holds patients' images and must stay with their owner."
 )
 WITHOUT_STYLES = (
-    "The sheet of styles and the map of the sites' features are not here: fedlight styles -c CONFIG draws both from "
-    "the data; with --output set to the folder styles beside the results, they are shown here."
+    "The sheet of styles and the map of the sites' features are not here: they come with --pictures, too, or from "
+    "fedlight styles -c CONFIG, with --output set to the folder styles beside the results."
 )
 
 
@@ -81,10 +82,11 @@ def html(
         tables: By name.
         pictures: By name.
         title: Of the page.
-        overlays: Cases to look at, if they may be shown.
+        overlays: Cases to look at, if they may be shown, site by site.
         styles: Sheets of styles and features, if they may be shown.
     """
-    shown = {"overlays": overlays, "styles": styles, "pictures": pictures, "seen": []}
+    by_site = {site: list(groups) for site, groups in groupby(overlays, key=lambda group: group.site)}
+    shown = {"overlays": by_site, "styles": styles, "pictures": pictures, "seen": [], "outlines": palette.OUTLINES}
     return _environment().get_template("report.html").render(**_context(findings, tables, pictures, title), **shown)
 
 

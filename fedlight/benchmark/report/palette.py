@@ -53,6 +53,9 @@ SERIES = tuple(name for name in LIGHT if name.startswith("series-"))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 """A shape beside every colour: colour alone never carries a meaning."""
 
+OUTLINES = {"mask": "#56b4e9", "prediction": "#f0e442", "both": "#ffffff"}
+"""Of the lines in overlays, which have a dark ground on either paper; they are drawn where torch is."""
+
 
 def marker(index: int) -> tuple[str, str]:
     """Returns the shape and the light colour of the site at an index; no two of the first 64 are alike."""

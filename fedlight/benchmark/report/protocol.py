@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedlight.benchmark.layout import TUNED
 from fedlight.benchmark.report.facts import Done
 from fedlight.benchmark.report.findings import Findings
 from fedlight.benchmark.report.notation import counted, listed
@@ -27,8 +28,15 @@ def protocol(findings: Findings) -> list[str]:
         "Arms are compared in pairs: the same case of the same held-out site, after training with the same seed. A "
         "mean is taken over the cases of a site first, then over seeds, then over sites, so that a site with many "
         "cases weighs no more than one with few.",
+        *([_SEARCHED] if any(arm.endswith(TUNED) for arm in scores.arms) else []),
         smallness(findings),
     ]
+
+
+_SEARCHED = (
+    f"The settings of arms that end in {TUNED} were chosen by random search, for every held-out site anew: by the mean "
+    "Dice on validation cases of the sites that trained, on one seed. The held-out site has no part in it."
+)
 
 
 def smallness(findings: Findings) -> str:

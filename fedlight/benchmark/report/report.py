@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def write_report(
     pictures: bool = True,
 ) -> list[str]:
     """Writes ``report.html``, ``report.md``, ``tables/*.tex``, ``figures/*.svg`` and ``figures/*.png``.
+
+    Files of an earlier report in the same place that this one does not have are removed.
 
     Args:
         folders: Outputs of ``fedlight benchmark``, or the ``results`` in them; their union is reported.
@@ -66,7 +69,34 @@ def heading(findings: Findings) -> str:
 
 
 def _write(output: Path, files: dict[str, str | bytes]) -> None:
+    """Writes the files of a report and removes those of an earlier one that it no longer has, and nothing else."""
+    output.mkdir(parents=True, exist_ok=True)
+    earlier = _listed(output)
+    _list(output, [*files, *earlier])  # a report that is interrupted leaves no file that nobody owns
     for name, content in files.items():
         path = output / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
+    for name in earlier:
+        if name not in files:
+            (output / name).unlink(missing_ok=True)
+    _list(output, list(files))
+
+
+LIST = ".report-files"
+"""Names of the files that a report wrote, a line each, beside them."""
+
+_WRITTEN = re.compile(r"report\.(html|md)|tables/[\w-]+\.tex|figures/[\w-]+\.(svg|png)")
+
+
+def _listed(output: Path) -> list[str]:
+    """Returns the files of the earlier report; a line that no report can have written counts for nothing."""
+    try:
+        lines = (output / LIST).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [line for line in lines if _WRITTEN.fullmatch(line)]
+
+
+def _list(output: Path, names: Sequence[str]) -> None:
+    (output / LIST).write_text("".join(f"{name}\n" for name in dict.fromkeys(names)), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -11,6 +13,9 @@ import pytest
 import fedlight
 import fedlight.benchmark
 from fedlight.__main__ import main
+from fedlight.benchmark.report.palette import OUTLINES
+from fedlight.benchmark.report.report import LIST
+from fedlight.tasks.outlines import BOTH, MASK, PREDICTION
 from tests.benchmark.report.conftest import Written, with_pictures
 from tests.benchmark.results import Study
 
@@ -114,3 +119,45 @@ def test_an_index_that_names_no_image_is_refused(tmp_path: Path, capsys: pytest.
     (study / "overlays" / "fedavg" / "drive" / "a.png").unlink()
     assert main(["report", str(study)]) == 2
     assert "index.json must list images that are there" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_overlays_stand_by_site_and_say_whose_lines_they_are(tmp_path: Path) -> None:
+    study = Study(effects=SMALL, sites=("drive", "hrf"), seeds=(0,), cases=3).write(tmp_path)
+    with_pictures(study)
+    for arm, site in (("mixstyle", "drive"), ("fedavg", "hrf")):
+        shutil.copytree(study / "overlays" / "fedavg" / "drive", study / "overlays" / arm / site)
+    assert main(["report", str(study)]) == 0
+    page = (study / "report" / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<summary>(\w+, \d arms?)</summary>|<h4>(\w+)</h4>", page) == [
+        ("drive, 2 arms", ""),
+        ("", "fedavg"),
+        ("", "mixstyle"),
+        ("hrf, 1 arm", ""),
+        ("", "fedavg"),
+    ]
+    assert "Blue is the outline of the mask" in page
+    for name, colour in (("mask", MASK), ("prediction", PREDICTION), ("both", BOTH)):
+        assert OUTLINES[name] == "#{:02x}{:02x}{:02x}".format(*colour)
+        assert f"--line: {OUTLINES[name]}" in page
+
+
+def test_a_report_removes_what_an_earlier_one_wrote_and_it_does_not_and_nothing_else(tmp_path: Path) -> None:
+    """With two classes there is a table of classes, with one there is none; the owner's files and wishes stay."""
+    output = tmp_path / "report"
+    for name, classes in (("two", ("disc", "cup")), ("one", ("vessel",))):
+        study = Study(effects=SMALL, sites=("a", "b"), seeds=(0,), cases=3, classes=classes).write(tmp_path / name)
+        assert main(["report", str(study), "--output", str(output)]) == 0
+        if name == "two":
+            (output / "tables" / "mine.tex").write_text("kept")
+            (tmp_path / "victim.tex").write_text("kept")
+            assert (output / "tables" / "classes.tex").is_file()
+            with (output / LIST).open("a") as file:
+                file.write("../victim.tex\ntables/../../victim.tex\n")
+    assert not (output / "tables" / "classes.tex").exists()
+    assert (output / "tables" / "headline.tex").is_file()
+    assert (output / "tables" / "mine.tex").is_file()
+    assert (tmp_path / "victim.tex").is_file()
+    listed = (output / LIST).read_text().splitlines()
+    there = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    assert there == {*listed, LIST, "tables/mine.tex"}
