@@ -50,7 +50,7 @@ class Watch:
                 self._end("the SuperNode is gone")
             if asking is None and time.monotonic() > self.until:
                 self._end("no message came for a while")
-            if asking is not None and _closed(asking):
+            if asking is not None and _closed(asking) and asking is self.asking:
                 self._end("whoever asked is gone")
 
     def _end(self, why: str) -> None:

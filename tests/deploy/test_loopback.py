@@ -74,14 +74,19 @@ class Started:
         self.process.wait()
 
 
+def serving(kit: Path, log: str) -> Started:
+    """Starts the server of a kit and waits until nodes may connect."""
+    server = Started(kit / log, "deploy", "serve", str(kit / "server"))
+    wait_for(lambda: server.process.poll() is not None or "nodes may connect" in server.log.read_text(), "the server")
+    return server
+
+
 @contextmanager
 def running(kit: Path, *sites: str) -> Iterator[dict[str, Started]]:
     """Starts the server of a kit and the nodes of some sites, for a block."""
     with ExitStack() as stack:
-        server = Started(kit / "server.log", "deploy", "serve", str(kit / "server"))
-        stack.callback(server.end)
-        wait_for(lambda: server.process.poll() is None and "nodes may connect" in server.log.read_text(), "the server")
-        started = {"server": server}
+        started = {"server": serving(kit, "server.log")}
+        stack.callback(lambda: started["server"].end())
         for site in sites:
             started[site] = Started(kit / f"{site}.log", "deploy", "node", str(kit / "sites" / site))
             stack.callback(started[site].end)
@@ -153,8 +158,10 @@ def test_four_nodes_with_tls_and_keys_give_the_bits_of_one_process(kit: Path) ->
         assert mistaken.returncode == 2, mistaken.stdout + mistaken.stderr
         assert "a run goes on with the config that it was started with" in mistaken.stdout
 
-        # a site's process that was killed is replaced, and the run goes on where it was
+        # a server that was killed and a site's process that was are replaced, and the run goes on where it was
         os.killpg(warm["osaka"] or 0, signal.SIGKILL)
+        started["server"].kill()
+        started["server"] = serving(kit, "server-again.log")
         more = fedlight("deploy", "run", server, "fit", "--federation.rounds", "3")
         assert more.returncode == 0, more.stdout + more.stderr
         assert bits(folder)[0] == 3
