@@ -21,6 +21,7 @@ Train one segmentation model at many institutions without sharing images, and sc
   plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
   report     report what a benchmark found:  fedlight report runs/retina
+  deploy     a federation over a network:    fedlight deploy init DIR -c CONFIG; deploy check | serve | node | run DIR
 
 Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
 (--federation.rounds 40 --federation.aggregator FedAvgM --federation.plugins+=MixStyle). See also:
@@ -39,6 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         sys.stdout.write(f"fedlight {__version__}\n")
         return 0
+    if arguments[0] == "deploy":
+        from fedlight.deploy.light import light
+
+        code = light(arguments[1:])
+        if code is not None:
+            return code
     from fedlight.cli import run  # heavy: torch and Lightning
 
     return run(arguments)

@@ -12,7 +12,7 @@ Without lossy codecs values are written in place of differences, and every bit a
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -151,17 +151,17 @@ class ServerEnd:
         found = pipeline.decode(self._payload, seed, *down(self._version))
         self._model = found if pipeline.exact else zip_map(torch.add, self._model, found)
 
-    def message(self, site: str, broadcast: Broadcast) -> Broadcast:
-        """Returns what a site is sent in place of a broadcast with the whole model."""
+    def messages(self, sites: Iterable[str], broadcast: Broadcast) -> dict[str, Broadcast]:
+        """Returns what sites are sent in place of a broadcast with the whole model; equal messages are one object."""
         if not self.compresses:
-            return broadcast
-        broadcast = replace(broadcast, version=self._version, params={})
-        behind = self._version - self._has.get(site, -2)
-        if behind == 0:
-            return replace(broadcast, model="kept")
-        if behind == 1:
-            return replace(broadcast, model="delta", payload=self._payload)
-        return replace(broadcast, params=self._model)
+            return dict.fromkeys(sites, broadcast)
+        bare = replace(broadcast, version=self._version, params={})
+        kinds = {
+            0: replace(bare, model="kept"),
+            1: replace(bare, model="delta", payload=self._payload),
+        }
+        full = replace(bare, params=self._model)
+        return {site: kinds.get(self._version - self._has.get(site, -2), full) for site in sites}
 
     def answered(self, site: str, well: bool) -> None:
         """Notes that a site has, or may not have, the version that it was sent last."""

@@ -25,7 +25,8 @@ from fedlight import commands
 from fedlight.checkpoint import RunFolder
 from fedlight.configs import read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
-from fedlight.executors import InProcess, MultiProcess
+from fedlight.deploy.command import deploy
+from fedlight.executors import Flower, InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters
 from fedlight.plugins import Aggregator, ClientPlugin
@@ -65,8 +66,8 @@ def _classes() -> dict[str, dict[str, list[str]]]:
     return {
         "aggregator": parameters(info.cls for info in plugins if issubclass(info.cls, Aggregator)),
         "plugins": parameters(info.cls for info in plugins if issubclass(info.cls, ClientPlugin)),
-        "executor": parameters([InProcess, MultiProcess]),
         "trackers": parameters([WandbTracker]),
+        "executor": parameters([Flower, InProcess, MultiProcess]),
         "data": parameters([FolderSites, SyntheticSites]),
         "model": parameters([SegmentationTask]),
         "optimizer": parameters(Optimizer.__subclasses__()),
@@ -159,6 +160,26 @@ class FederatedCLI(LightningCLI):
         return {key: self.config_dump[key] for key in kept if key in self.config_dump}
 
 
+class _Built(FederatedCLI):
+    """Builds what a command line describes and runs nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        return
+
+
+def built(arguments: Sequence[str]) -> tuple[Federation, FederatedModule, FederatedDataModule]:
+    """Returns the federation, the task and the data that a command line of ``fit`` describes.
+
+    Raises:
+        ConfigError: If it does not describe them.
+    """
+    _quiet()
+    _discover(_files_to_load(arguments))
+    cli = _Built(["--load+" if argument == "--load" else argument for argument in arguments])
+    federation: Any = cli.trainer
+    return federation, cli.model, cli.datamodule
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns the exit code: 0, 1 for a failed run, 2 for a mistake, 130 or 143 if interrupted."""
     _quiet()
@@ -182,6 +203,8 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     if arguments[0] == "script":
         return _script(arguments[1:])
+    if arguments[0] == "deploy":
+        return deploy(arguments[1:], built)
     if arguments[0] in commands.COMMANDS:
         return commands.COMMANDS[arguments[0]](list(arguments[1:]))
     _known(arguments[0])
@@ -241,7 +264,7 @@ COMMANDS = ("fit", "validate", "test", "predict", "styles")
 
 
 def _known(command: str) -> None:
-    every = [*COMMANDS, *commands.COMMANDS, "script"]
+    every = [*COMMANDS, *commands.COMMANDS, "script", "deploy"]
     if command not in every:
         raise ConfigError(f"{command} is not a command. {nearest(command, every)}")
 

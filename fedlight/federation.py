@@ -151,7 +151,7 @@ class Federation:
             ConfigError: If a setting or the data cannot work; nothing has been trained then.
             RoundFailedError: If a round has too few usable updates; the run can be continued.
         """
-        run = self._open(model, datamodule, ckpt_path)
+        run = self._open(model, self.executor.sees(datamodule), ckpt_path)
         with run.claim(), self._at_work(run):
             for number in range(run.server.round + 1, self.rounds + 1):
                 if run.selection.exhausted:
@@ -269,7 +269,7 @@ class Federation:
         prepare(datamodule)
         run = Run.reopen(self, model, datamodule, ckpt_path)
         run.num_samples = {site: datamodule.num_samples(site) for site in run.sites}
-        context = self._context(run, max(run.server.round, 1))
+        context = self._context(run, max(run.server.round, 1), run.sites)
         yield from run.offered(run.server.broadcast(context, deployed=True), institution)
 
     # --- one round ---------------------------------------------------------------------------------------------------
@@ -421,6 +421,7 @@ class Federation:
         which: Which,
     ) -> list[Evaluation]:
         """Scores a model of a run at the sites and, in "test", at the institution that took no part."""
+        data = self.executor.sees(data)
         prepare(data)
         run = Run.reopen(self, model, data, ckpt_path, which)
         with self._at_work(run):

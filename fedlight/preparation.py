@@ -143,9 +143,7 @@ def check_codecs(compression: Compression, in_step: bool) -> None:
             except ValueError as error:
                 raise ConfigError(f"{name}: {error}") from error
             if isinstance(codec, Lossless) and place < len(codecs):
-                raise ConfigError(
-                    f"{name} must be last in {direction}, got place {place} of {len(codecs)}. Move it."
-                )
+                raise ConfigError(f"{name} must be last in {direction}, got place {place} of {len(codecs)}. Move it.")
             if isinstance(codec, Codec) and not codec.contracts and compression.error_feedback:
                 raise ConfigError(f"{name} must be set to make things smaller for error_feedback. Switch either off.")
     if compression.downlink and not in_step:

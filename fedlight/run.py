@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from fedlight import state
 from fedlight.checkpoint import RunFolder, SiteStore, Which, newest, next_free, numbered
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
-from fedlight.executors import ClientFactory, Executor
+from fedlight.executors import ClientFactory, Executor, InProcess
 from fedlight.history import History
 from fedlight.preparation import (
     ConfigError,
@@ -35,10 +36,12 @@ from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tracking import ConsoleTracker, Fanout, JsonlTracker, RunInfo
 from fedlight.unseen import offered, score_unseen
-from fedlight.update import Broadcast, Evaluation
+from fedlight.update import Broadcast, Evaluation, SiteFailure
 
 if TYPE_CHECKING:
     from fedlight.federation import Federation
+
+log = logging.getLogger("fedlight")
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Run:
         plans: What happens in the rounds that come.
         history: Versions of the model that sites at work started from.
         bytes_evaluate: What sites were sent in the last evaluation.
+        executor: Where its clients run.
     """
 
     folder: RunFolder
@@ -74,6 +78,7 @@ class Run:
     plans: Iterator[Plan] = field(default_factory=lambda: iter(()))
     history: History = field(default_factory=History)
     bytes_evaluate: int = 0
+    executor: Executor = field(default_factory=InProcess)
 
     @classmethod
     def start(
@@ -85,7 +90,8 @@ class Run:
         saved = folder.load() if folder.exists() else None
         if folder.exists():
             check_same_config(folder.config(), run.info.config, saved["server"]["round"] if saved else 0)
-        rehearse(module, data)
+        if not federation.executor.remote:  # else every site rehearses with its own data
+            rehearse(module, data)
         run.fresh = not folder.exists()
         if saved is not None:
             run._load(saved)
@@ -175,6 +181,7 @@ class Run:
         Raises:
             ConfigError: If what a site kept is missing or damaged; going on would silently start it anew.
         """
+        self.executor = executor
         self._check_sites()
         self.num_samples = executor.open(
             self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
@@ -188,8 +195,10 @@ class Run:
     def keep(self, selected: bool) -> None:
         """Writes what a round leaves behind; the server's own state comes last and makes the round final."""
         self.folder.write_checkpoint(self._checkpoint(), selected)
-        for site in self.sites if selected and self.own_models else ():
+        for site in self.sites if selected and self.own_models and not self.executor.remote else ():
             self.make_client.store(site).select(self.server.round)
+        if selected and self.own_models:
+            self.executor.select(self.server.round)
         self.folder.commit(self.server.round, self._state())
 
     def record(self, split: str, evaluations: Sequence[Evaluation], model: str | None = None) -> None:
@@ -205,7 +214,7 @@ class Run:
         """Scores the institutions that took no part, with every model that the federation has for them."""
         scored: dict[str, list[Evaluation]] = {}
         for institution in institutions:
-            for model, evaluation in score_unseen(self.make_client, broadcast, institution, bool(self.server.private)):
+            for model, evaluation in self._score_unseen(broadcast, institution):
                 scored.setdefault(model, []).append(evaluation)
         for model, evaluations in scored.items():
             self.record("held-out", evaluations, model)
@@ -223,7 +232,7 @@ class Run:
 
     def show(self) -> None:
         """Gives trackers that want them examples of the selected model's work at every institution."""
-        if not self.tracker.overlays or not self.folder.selected.is_file():
+        if not self.tracker.overlays or not self.folder.selected.is_file() or self.executor.remote:
             return
         module, data = self.make_client.module, self.make_client.data
         load_model_file(self.folder.selected, module)
@@ -244,7 +253,17 @@ class Run:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
+    def _score_unseen(self, broadcast: Broadcast, institution: str) -> Iterable[tuple[str, Evaluation]]:
+        private = bool(self.server.private)
+        scored = self.executor.score_unseen(institution, broadcast, private)
+        if isinstance(scored, SiteFailure):
+            log.warning("%s is not scored: %s", institution, scored.reason)
+            return ()
+        return score_unseen(self.make_client, broadcast, institution, private) if scored is None else scored
+
     def _check_sites(self) -> None:
+        if self.executor.remote:
+            return
         selected = self.make_client.selected
         for site in self.took_part if self.own_models or not self.info.scoring else ():
             store = self.make_client.store(site)

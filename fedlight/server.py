@@ -112,7 +112,7 @@ class Server:
         """Returns what every site is sent in a phase: the model of the round, or the one to be looked at."""
         broadcast = self.broadcast(context, deployed=phase != "fit")
         if phase == "fit" or (phase == "evaluate" and self._deploys_what_sites_have):
-            return {site: self.channel.message(site, broadcast) for site in sites}
+            return self.channel.messages(sites, broadcast)
         return dict.fromkeys(sites, replace(broadcast, model="other"))
 
     def opened(self, site: str, reply: object, reference: Broadcast) -> object:

@@ -58,18 +58,21 @@ def distance(one: State, other: State) -> float:
 def test_a_new_site_gets_the_whole_model_then_differences_then_nothing() -> None:
     params = model(0)
     server, site = ServerEnd(Compression(downlink=[Quantise(8)]), params), SiteEnd(Compression(downlink=[Quantise(8)]))
-    first = server.message("A", broadcast(1))
+    first = server.messages(["A"], broadcast(1))["A"]
     assert (first.model, first.num_bytes) == ("full", 4 * (288 + 8))
     assert all(torch.equal(site.receive(first).params[name], params[name]) for name in params)
     server.answered("A", well=True)
-    assert (server.message("A", broadcast(1)).model, server.message("A", broadcast(1)).num_bytes) == ("kept", 0)
+    assert (server.messages(["A"], broadcast(1))["A"].model, server.messages(["A"], broadcast(1))["A"].num_bytes) == (
+        "kept",
+        0,
+    )
     server.advance(model(1), seed=0)
-    second = server.message("A", broadcast(2))
+    second = server.messages(["A"], broadcast(2))["A"]
     assert (second.model, second.num_bytes) == ("delta", 1 + 4 * 8 + 288 + 4 * 8)
     found = site.receive(second).params
     assert all(torch.equal(found[name], server.model[name]) for name in found)
     torch.testing.assert_close(found["bias"], model(1)["bias"])  # of one dimension: only the sum is rounded
-    assert server.message("B", broadcast(2)).model == "full"
+    assert server.messages(["B"], broadcast(2))["B"].model == "full"
 
 
 def test_a_site_that_missed_a_version_gets_the_whole_model() -> None:
@@ -77,20 +80,20 @@ def test_a_site_that_missed_a_version_gets_the_whole_model() -> None:
     server.answered("A", well=True)
     server.advance(model(1), 0)
     server.advance(model(2), 0)
-    assert server.message("A", broadcast(3)).model == "full"
+    assert server.messages(["A"], broadcast(3))["A"].model == "full"
     server.answered("A", well=True)
     server.answered("A", well=False)  # its process died, say: it may have lost what it kept
-    assert server.message("A", broadcast(3)).model == "full"
+    assert server.messages(["A"], broadcast(3))["A"].model == "full"
 
 
 def test_a_difference_to_a_version_that_a_site_lacks_is_refused() -> None:
     server, site = ServerEnd(Compression(downlink=[Half()]), model(0)), SiteEnd(Compression(downlink=[Half()]))
     server.answered("A", well=True)  # though it never was sent anything
     with pytest.raises(ValueError, match="none that follows"):
-        site.receive(server.message("A", broadcast(1)))
+        site.receive(server.messages(["A"], broadcast(1))["A"])
     server.advance(model(1), 0)
     with pytest.raises(ValueError, match="none that follows"):
-        site.receive(server.message("A", broadcast(1)))
+        site.receive(server.messages(["A"], broadcast(1))["A"])
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def test_codecs_without_loss_carry_every_bit() -> None:
     site, server = SiteEnd(compression), ServerEnd(compression, model(0))
     server.advance(model(1), 0)
     server.answered("A", well=True)
-    received = site.receive(replace(server.message("B", broadcast(1))))
+    received = site.receive(replace(server.messages(["B"], broadcast(1))["B"]))
     trained = {name: value + 1e-3 for name, value in received.params.items()}
     found = server.read(site.send(update("A", 1, trained), received), model(7), 0).params
     assert all(torch.equal(found[name], trained[name]) for name in trained)
@@ -160,7 +163,7 @@ def test_without_codecs_nothing_changes() -> None:
     site, server = SiteEnd(Compression()), ServerEnd(Compression(), model(0))
     sent, trained = broadcast(1), update("A", 1, model(1))
     server.advance(model(1), 0)
-    assert server.message("A", sent) is sent
+    assert server.messages(["A"], sent)["A"] is sent
     assert site.receive(sent) is sent
     assert site.send(trained, sent) is trained
     assert server.read(trained, model(0), 0) is trained
@@ -189,7 +192,7 @@ def test_both_ends_go_on_after_a_restart_as_if_there_were_none() -> None:
     def play(rounds: range, server: ServerEnd, site: SiteEnd) -> list[bytes]:
         crossed = []
         for number in rounds:
-            message = server.message("A", broadcast(number))
+            message = server.messages(["A"], broadcast(number))["A"]
             received = site.receive(message)
             trained = zip_map(torch.add, received.params, {n: 0.1 * v for n, v in model(number).items()})
             written = site.send(update("A", number, trained), received)

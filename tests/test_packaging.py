@@ -34,6 +34,8 @@ def test_a_wheel_contains_packages_algorithms_and_the_typing_marker(tmp_path: Pa
     assert sources <= names
     assert "fedlight/py.typed" in names
     assert {f"fedlight/benchmark/report/templates/report.{kind}" for kind in ("html", "md", "css", "js")} <= names
+    kit = ROOT / "fedlight" / "deploy" / "templates"
+    assert {f"fedlight/deploy/templates/{path.relative_to(kit)}" for path in kit.rglob("*.*")} <= names
     assert {f"fedlight_algorithms/configs/{path.name}" for path in (ROOT / "configs" / "algorithms").iterdir()} <= names
     assert not any(name.startswith(("tests/", "algorithms/", "docs/", "configs/")) for name in names)
 

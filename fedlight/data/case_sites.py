@@ -61,6 +61,7 @@ class CaseSites(FederatedDataModule):
         self.foreground_patches = foreground_patches
         self.cache_gb = cache_gb
         self.num_workers = num_workers
+        self.here: str | None = None  # the one institution that is looked at; None for all
         self._survey: Survey | None = None
         self._augmentation: Augmentation | None = None
         self._names: tuple[str, ...] | None = None  # asked for by every client in every round
@@ -93,6 +94,12 @@ class CaseSites(FederatedDataModule):
         if not known:
             for finding in findings:
                 _log.warning(finding.text)
+
+    def stay_at(self, institution: str, folder: Path | None = None) -> None:
+        """Looks at one institution only."""
+        if self.pooled:
+            raise DataError("data.pooled puts the cases of all sites together, which one site cannot. Leave it out.")
+        self.here = institution
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -158,8 +165,8 @@ class CaseSites(FederatedDataModule):
     def _look(self) -> Survey:
         findings = Findings()
         self._check_arguments(findings)
-        entries = self.catalogue(findings)
-        for site in self.held_out_sites if entries else ():
+        entries = self._looked_at(self.catalogue(findings), findings)
+        for site in self.held_out_sites if entries and self.here is None else ():
             if site not in entries:
                 findings.error(_unknown("data.held_out", site, entries))
         stages = self.split({site: entries[site] for site in entries if site not in self.held_out_sites}, findings)
@@ -168,6 +175,13 @@ class CaseSites(FederatedDataModule):
         cases = _arrange(keep_within(made, self.cache_gb, findings), entries, stages, self.held_out_sites)
         check_content(cases, self.format.classes, self.held_out_sites, findings)
         return Survey(cases, findings.sentences())
+
+    def _looked_at(self, entries: Mapping[str, Sequence[Entry]], findings: Findings) -> Mapping[str, Sequence[Entry]]:
+        if self.here is None:
+            return entries
+        if entries and self.here not in entries:
+            findings.error(_unknown("site", self.here, entries))
+        return {site: members for site, members in entries.items() if site == self.here}
 
     def _check_arguments(self, findings: Findings) -> None:
         if self.batch_size < 1:

@@ -35,6 +35,18 @@ class FederatedDataModule(LightningDataModule):
             DataError: One sentence for every finding.
         """
 
+    def stay_at(self, institution: str, folder: Path | None = None) -> None:
+        """Looks at one institution only, before anything is read: the others are elsewhere.
+
+        Args:
+            institution: Its name, of a site that trains or of one that takes no part.
+            folder: Where its data lies, if it lies in a folder.
+
+        Raises:
+            DataError: If this kind of data cannot be looked at one institution at a time.
+        """
+        raise DataError(f"{type(self).__name__} cannot be read one institution at a time. Use FolderSites.")
+
     @property
     @abstractmethod
     def sites(self) -> tuple[str, ...]:

@@ -89,6 +89,12 @@ class FolderSites(CaseSites):
         self.group = group
         self.splits = splits
         self.normalise: Normalise = normalise
+        self.folder: Path | None = None  # of the one site that is looked at, where it has a name of its own
+
+    def stay_at(self, institution: str, folder: Path | None = None) -> None:
+        """Looks at one institution only, in ``root/INSTITUTION`` or in a folder of its own."""
+        super().stay_at(institution)
+        self.folder = folder
 
     @property
     def format(self) -> DataFormat:
@@ -109,6 +115,8 @@ class FolderSites(CaseSites):
         if not self._mask_values_fit(findings):
             return {}
         pattern = self._pattern(findings)
+        if self.here is not None:
+            return {self.here: self._entries(self.here, pattern, findings)}
         sites = find_sites(Path(self.root), self.chosen_sites, self.held_out_sites, findings)
         if sites and not set(sites).difference(self.held_out_sites):
             findings.error(f"data.held_out {', '.join(sites)} leaves no site to train. Hold out fewer.")
@@ -129,7 +137,7 @@ class FolderSites(CaseSites):
     def _entries(self, site: str, pattern: re.Pattern[str] | None, findings: Findings) -> list[Entry]:
         values = MaskValues(self._class_of_value(), self.mask_threshold)
         entries = []
-        for files in match_files(Path(self.root) / site, findings):
+        for files in match_files(site, self.folder or Path(self.root) / site, findings):
             group = _group(files.name, pattern)
             if group is None:
                 findings.case("group", site, files.name)

@@ -49,11 +49,10 @@ def _sites_below(root: Path, findings: Findings) -> list[str]:
     return known
 
 
-def match_files(folder: Path, findings: Findings) -> list[Files]:
+def match_files(site: str, folder: Path, findings: Findings) -> list[Files]:
     """Returns the complete cases of a site, sorted by name; what does not match is reported."""
-    site = folder.name
-    images, masks = _by_stem(folder / "images", findings), _by_stem(folder / "masks", findings)
-    fovs = _by_stem(folder / "fov", findings)
+    images, masks = _by_stem(site, folder / "images", findings), _by_stem(site, folder / "masks", findings)
+    fovs = _by_stem(site, folder / "fov", findings)
     if not images:
         findings.error(f"site {site}: no image in {site}/images. PNG, JPEG, TIFF, BMP and GIF are read.", site)
     for name in sorted(images.keys() - masks.keys()):
@@ -65,15 +64,15 @@ def match_files(folder: Path, findings: Findings) -> list[Files]:
     return [Files(name, images[name], masks[name], fovs.get(name)) for name in sorted(images.keys() & masks.keys())]
 
 
-def _by_stem(folder: Path, findings: Findings) -> dict[str, Path]:
+def _by_stem(site: str, folder: Path, findings: Findings) -> dict[str, Path]:
     result: dict[str, Path] = {}
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
         if path.name.startswith(".") or path.name.lower() in _CLUTTER or path.is_dir():
             continue
         if path.suffix.lower() not in SUFFIXES:
-            findings.case("ignored", folder.parent.name, f"{folder.name}/{path.name}")
+            findings.case("ignored", site, f"{folder.name}/{path.name}")
         elif path.stem in result:
-            findings.case("stem taken", folder.parent.name, f"{folder.name}/{result[path.stem].name} and {path.name}")
+            findings.case("stem taken", site, f"{folder.name}/{result[path.stem].name} and {path.name}")
         else:
             result[path.stem] = path
     return result

@@ -63,7 +63,31 @@ class Executor(ABC):
 
     A site that fails gives a ``SiteFailure`` in place of its reply, and its next round starts from its state of the
     last round that it finished.
+
+    Attributes:
+        remote: Whether sites are elsewhere, with their data and what they keep between rounds.
     """
+
+    remote = False
+
+    def sees(self, data: FederatedDataModule) -> FederatedDataModule:
+        """Returns what the server knows of the data: all, unless sites are elsewhere."""
+        return data
+
+    def select(self, round: int) -> None:  # noqa: B027  # sites that are here need nothing
+        """Lets the sites that are elsewhere keep their state of a round apart, because its model is the best so far."""
+
+    def score_unseen(
+        self, institution: str, broadcast: Broadcast, private: bool
+    ) -> Sequence[tuple[str, Evaluation]] | SiteFailure | None:
+        """Scores at the node of an institution that took no part; None where its data is here.
+
+        Args:
+            institution: The institution.
+            broadcast: The selected global model.
+            private: Whether sites keep parameters of their own.
+        """
+        return None
 
     @abstractmethod
     def open(self, sites: Sequence[str], make_client: ClientFactory, round: int, progress: Progress) -> dict[str, int]:

@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 from fedlight.__main__ import main
+from fedlight.deploy import light
 from tests.benchmark.results import Study
 from tests.contracts.harness import own_registry
 from tests.docs.pages import PAGES, ROOT, SHELL, blocks, commands, documented, table
@@ -85,6 +86,10 @@ class Reader:
 
     def _fedlight(self, arguments: Sequence[str]) -> None:
         small = list(arguments)
+        if arguments[0] == "deploy" and arguments[1] != "init":  # what stays is run for real in tests/deploy
+            assert (self.folder / arguments[2] / ("site.yaml" if "sites" in arguments[2] else "server.yaml")).is_file()
+            assert arguments[1] in light.COMMANDS
+            return
         if arguments[0] == "benchmark":
             small += [*SMALL[:-2], *SMALL_DATA["configs/quickstart.yaml"], *FEW_JOBS]
         if arguments[0] == "fit":

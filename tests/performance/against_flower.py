@@ -132,7 +132,7 @@ def flower_side(folder: Path, work: dict[str, Any]) -> None:
         strategy = Timed(fraction_evaluate=0.0, min_train_nodes=work["sites"], min_available_nodes=work["sites"])
         strategy.start(grid=grid, initial_arrays=initial, num_rounds=work["rounds"])
 
-    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
+    resources: Any = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
     flwr.simulation.run_simulation(server, client, num_supernodes=work["sites"], backend_config=resources)
 
 
