@@ -288,13 +288,15 @@ def _with_run(arguments: Sequence[str]) -> list[str]:
     return [arguments[0], "-c", str(folder.path / "config.yaml"), "--ckpt_path", str(folder.path), *rest]
 
 
+_FLAGS = ("--probabilities", "--profile")
+
+
 def _with_flags(arguments: Sequence[str]) -> list[str]:
-    """Lets ``--probabilities`` stand for ``--probabilities true``."""
+    """Lets ``--probabilities`` stand for ``--probabilities true``, and ``--profile`` alike."""
     following = [*arguments[1:], "--"]
     pairs = zip(arguments, following, strict=True)
     return [
-        "--probabilities=true" if argument == "--probabilities" and after.startswith("-") else argument
-        for argument, after in pairs
+        f"{argument}=true" if argument in _FLAGS and after.startswith("-") else argument for argument, after in pairs
     ]
 
 

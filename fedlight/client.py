@@ -19,6 +19,7 @@ from fedlight.metrics import mean_over_sites, summarise
 from fedlight.plugins import ClientPlugin, Harmonisation
 from fedlight.randomness import derive, generator, seeded
 from fedlight.state import State
+from fedlight.stopwatch import section
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.trainer import interruptible, make_trainer, quiet_lightning
 from fedlight.update import Broadcast, Evaluation, RoundContext, Update
@@ -165,7 +166,7 @@ class Client:
             return None
         self.module.detailed = detailed
         trainer = self._resident_trainer()
-        with quiet_lightning(), interruptible():
+        with quiet_lightning(), interruptible(), section("Trainer: set-up and loop"):
             trainer.validate(self.module, dataloaders=loader, verbose=False)
         rows, self.module.rows = self.module.rows, []
         return Evaluation(
@@ -221,7 +222,7 @@ class Client:
         # a second fit with unchanged max_epochs trains nothing, silently: Lightning 9636, 11425
         trainer.fit_loop.max_epochs = trainer.current_epoch + epochs
         self._report.begin(round, epochs * len(loader))
-        with quiet_lightning(), interruptible():
+        with quiet_lightning(), interruptible(), section("Trainer: set-up and loop"):
             trainer.fit(self.module, train_dataloaders=loader)
         self._epochs = trainer.current_epoch
         if self.local.optimizer_state == "keep":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,10 +21,12 @@ from fedlight.executors.executor import Phase
 from fedlight.history import rebased
 from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless
 from fedlight.preparation import ConfigError, build, check_codecs, check_rounds, check_trainer, prepare, prototypes
+from fedlight.profile import show
 from fedlight.run import Run, load_model, trained
 from fedlight.schedule import Plan, Schedule, Synchronous
 from fedlight.server import RoundFailedError, Traffic
 from fedlight.state import buffers_of
+from fedlight.stopwatch import measuring, section
 from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import predict_folder, readable_images
@@ -135,7 +137,13 @@ class Federation:
 
     # --- what a user calls -----------------------------------------------------------------------------------------
 
-    def fit(self, model: FederatedModule, datamodule: FederatedDataModule, ckpt_path: str | None = None) -> RunFolder:
+    def fit(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        ckpt_path: str | None = None,
+        profile: bool = False,
+    ) -> RunFolder:
         """Trains the federation round by round.
 
         Args:
@@ -143,6 +151,7 @@ class Federation:
             datamodule: Data of the sites.
             ckpt_path: "last" goes on with the run in the run folder, or starts it where there is none; the path of a
                 run folder goes on with that run.
+            profile: Whether to say in the end where the time went; of sites in other processes only that of waiting.
 
         Returns:
             The run folder.
@@ -152,12 +161,16 @@ class Federation:
             RoundFailedError: If a round has too few usable updates; the run can be continued.
         """
         run = self._open(model, self.executor.sees(datamodule), ckpt_path)
-        with run.claim(), self._at_work(run):
-            for number in range(run.server.round + 1, self.rounds + 1):
+        done = run.server.round
+        with run.claim(), self._at_work(run), measuring() if profile else nullcontext() as watch:
+            for number in range(done + 1, self.rounds + 1):
                 if run.selection.exhausted:
                     break
-                self._round(run, number)
+                with section("rounds: all else"):
+                    self._round(run, number)
             run.show()
+        if watch is not None:
+            show(watch, run.server.round - done, run.folder.path)
         return run.folder
 
     def validate(
@@ -297,21 +310,22 @@ class Federation:
         ended = time.perf_counter()
         seconds = {"fit": trained - begun, "evaluate": ended - trained, "round": ended - begun}
         simulated = {} if plan.time is None else {"simulated": plan.time}
-        run.tracker.on_round(
-            RoundRecord(
-                round=number,
-                rounds=self.rounds,
-                cohort=context.cohort,
-                sites=tuple(sites),
-                evaluations=tuple(evaluations),
-                failures=(*failures, *late, *silent),
-                seconds=seconds | simulated,
-                selected=selected,
-                bytes_evaluate=run.bytes_evaluate if due else 0,
-            )
+        record = RoundRecord(
+            round=number,
+            rounds=self.rounds,
+            cohort=context.cohort,
+            sites=tuple(sites),
+            evaluations=tuple(evaluations),
+            failures=(*failures, *late, *silent),
+            seconds=seconds | simulated,
+            selected=selected,
+            bytes_evaluate=run.bytes_evaluate if due else 0,
         )
+        with section("record"):
+            run.tracker.on_round(record)
         # before the first evaluation the newest model is the best one known
-        run.keep(selected or self.select == "last" or run.selection.best_round == 0)
+        with section("checkpoint"):
+            run.keep(selected or self.select == "last" or run.selection.best_round == 0)
 
     def _replies(self, run: Run, context: RoundContext, plan: Plan, traffic: Traffic) -> Iterator[tuple[str, object]]:
         """Lets the sites train, each from its version; what a stale one changed is taken to the newest."""

@@ -17,6 +17,7 @@ from fedlight.channel import Compression, ServerEnd
 from fedlight.plugins import Aggregator, ClientPlugin, Harmonisation
 from fedlight.plugins.harmonisation import Harmonisers
 from fedlight.state import State
+from fedlight.stopwatch import section
 from fedlight.tracking.tracker import SiteRound
 from fedlight.update import Broadcast, RoundContext, Shared, SiteFailure, Update
 
@@ -162,13 +163,13 @@ class Server:
             elif (refused := self._refusal(context, site, reply)) is not None:
                 failures.append(refused)
             else:
-                with _named(context):
+                with _named(context), section("aggregation"):
                     self._add(context, reply, buffers)
                 crossed = (traffic or Traffic()).of(site, down, reply)
                 accepted.append(SiteRound(site, reply.num_samples, reply.metrics, **crossed))
         if len(accepted) < min_sites:
             raise RoundFailedError(_too_few(context, len(accepted), min_sites, failures), failures)
-        with _named(context):
+        with _named(context), section("aggregation"):
             self._finish(context, buffers)
         return accepted, failures
 

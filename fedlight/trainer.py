@@ -13,6 +13,8 @@ from typing import Any
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, Trainer
 
+from fedlight.stopwatch import trainer_sections
+
 QUIET: Mapping[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
@@ -35,7 +37,9 @@ def make_trainer(arguments: Mapping[str, Any], callbacks: Sequence[Callback]) ->
     own = copy.deepcopy(dict(arguments))
     given = own.pop("callbacks", None) or []
     with quiet_lightning():
-        return Trainer(**{**QUIET, **own}, callbacks=[*(given if isinstance(given, list) else [given]), *callbacks])
+        told = {} if (sections := trainer_sections()) is None else {"profiler": sections}
+        both = [*(given if isinstance(given, list) else [given]), *callbacks]
+        return Trainer(**{**QUIET, **own, **told}, callbacks=both)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from fedlight.client import Client, Progress
 from fedlight.data.federated import Stage
 from fedlight.executors.executor import ClientFactory, Phase, Reply
+from fedlight.stopwatch import section
 from fedlight.update import Broadcast, SiteFailure, Update
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -59,7 +60,8 @@ class Workplace:
             self._forget(site)
             self._finished[site] = finished
         try:
-            return self._work(phase, site, broadcast)
+            with section("sites: all else"):
+                return self._work(phase, site, broadcast)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
@@ -90,7 +92,8 @@ class Workplace:
         return update
 
     def _keep(self, site: str, round: int, client: Client) -> None:
-        self._make_client.store(site).save(round, client.state_dict())
+        with section("what sites keep"):
+            self._make_client.store(site).save(round, client.state_dict())
         self._finished[site] = round
 
     def _client(self, site: str) -> Client:
