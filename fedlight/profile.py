@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,13 +52,20 @@ def show(watch: Stopwatch, rounds: int, folder: Path) -> None:
     found = lines(watch, rounds)
     console = Console(highlight=False)
     console.print(_table(found, rounds))
-    text = "".join(f"{line.section},{line.calls},{line.seconds:.6f},{line.share:.6f}\n" for line in found)
-    write_bytes(folder / "profile.csv", f"section,calls,seconds,share\n{text}".encode())
+    write_bytes(folder / "profile.csv", _csv(found).encode())
     try:
         _draw(found, folder / "profile.png")
         console.print(f"profile: {folder / 'profile.csv'} and profile.png", soft_wrap=True)
     except ModuleNotFoundError as error:
         console.print(f"profile: {folder / 'profile.csv'}; no picture: {error}", soft_wrap=True)
+
+
+def _csv(found: Sequence[Line]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("section", "calls", "seconds", "share"))
+    writer.writerows((line.section, line.calls, f"{line.seconds:.6f}", f"{line.share:.6f}") for line in found)
+    return text.getvalue()
 
 
 def _table(found: Sequence[Line], rounds: int) -> Table:
