@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedlight.client import Client
-from tests.performance import many_sites, orchestration, plugin_cost, startup, workers
+from tests.performance import many_sites, orchestration, plugin_cost, server_overhead, startup, streaming_mean, workers
 
 SMALL = ["--encoder", "plain-8", "--steps", "1", "--image_size", "16"]
 TINY = ["--encoder", "plain-8", "--sites", "2", "--steps", "2", "--rounds", "2", "--image_size", "16"]
@@ -79,3 +79,17 @@ def test_plugin_cost_notices_a_client_that_fails(monkeypatch: pytest.MonkeyPatch
 def test_a_measured_number_replaces_the_one_in_a_card(words: str) -> None:
     card = f"Cost: two passes, 1.00 {words}; with three of them 2 {words}."
     assert plugin_cost.with_number(card, 1.078) == card.replace("1.00", "1.08")
+
+
+def test_server_overhead_prints_a_round_beside_its_yardsticks(capsys: pytest.CaptureFixture[str]) -> None:
+    server_overhead.main(["--encoder", "plain-8", "--rounds", "2"])
+    printed = capsys.readouterr().out
+    assert re.search(r"a round of 4 sites, 0 MB: \d+\.\d+ s wall, \d+\.\d+ s processor time", printed)
+    assert re.search(r"copying 0 MB takes \d+\.\d+ s, writing them \d+\.\d+ s", printed)
+
+
+def test_streaming_mean_needs_a_state_in_double_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    streaming_mean.main(["--megabytes", "1", "--repetitions", "2"])
+    printed = capsys.readouterr().out
+    assert re.search(r"ratio \d+\.\d+ \(medians of 2\)", printed)
+    assert "memory beside the updates: 2.0 times a model" in printed
