@@ -78,7 +78,7 @@ def yardsticks(size: int) -> tuple[float, float]:
 
         def write() -> None:
             file.seek(0)
-            file.write(memoryview(data.numpy()))
+            file.write(data.numpy().tobytes())
             file.flush()
             os.fsync(file.fileno())
 
