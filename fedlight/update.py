@@ -136,5 +136,9 @@ class SiteFailure:
 
 def _bytes_by_part(params: State, payload: bytes, buffers: State, shared: Shared) -> dict[str, int]:
     model = {"parameters": num_bytes(params) + len(payload), "buffers": num_bytes(buffers)}
-    parts = model | {f"shared/{name}": num_bytes(dict(part)) for name, part in shared.items()}
+    tensors = {
+        name: {key: value for key, value in part.items() if isinstance(value, Tensor)}  # a plugin may share anything
+        for name, part in shared.items()
+    }
+    parts = model | {f"shared/{name}": num_bytes(part) for name, part in tensors.items()}
     return {name: size for name, size in parts.items() if size}

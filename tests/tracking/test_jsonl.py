@@ -62,6 +62,7 @@ def test_the_row_of_a_round_sums_bytes_and_names_the_worst_site(run: RunInfo, re
         "selected": False,
         "bytes_down": 200,
         "bytes_up": 100,
+        "bytes_evaluate": 0,
         "mean_dice": 0.625,
         "worst_dice": 0.5,
         "worst_site": "a",
