@@ -187,7 +187,11 @@ def test_make_test_runs_what_the_checks_run() -> None:
 def test_a_run_folder_holds_what_the_readme_lists(reader: Reader) -> None:
     rows = table(README, "In the run folder")
     listed = {name.strip("`/ ") for row in rows for name in row[0].split(",")}
-    for command in ("fit -c configs/quickstart.yaml --profile", "test --run runs/quickstart", "validate --run runs/quickstart"):
+    for command in (
+        "fit -c configs/quickstart.yaml --profile",
+        "test --run runs/quickstart",
+        "validate --run runs/quickstart",
+    ):
         reader.run(f"fedlight {command}")
     assert {path.name for path in Path("runs/quickstart").iterdir()} == listed - {
         "errors.log",
