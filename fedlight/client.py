@@ -96,6 +96,7 @@ class Client:
         self._optimizer_state: Mapping[Any, Any] | None = None
         self.own: State = {}  # parameters and buffers that stay here
         self.channel = SiteEnd(local.compression)
+        self._shapes_kept = True
 
     # --- the phases of a round -----------------------------------------------------------------------------------
 
@@ -121,6 +122,7 @@ class Client:
         finally:
             self.module.release()
         params, buffers = self._keep_own()
+        self._shapes_kept = _shapes(params) == _shapes(broadcast.params)
         self._rest()
         update = Update(
             site=self.site,
@@ -179,9 +181,9 @@ class Client:
 
     @property
     def sound(self) -> bool:
-        """Whether all numbers of the model that is loaded are finite."""
+        """Whether all numbers of the model that is loaded are finite, and its shapes those that the site was sent."""
         model = {**state.parameters_of(self.module), **state.buffers_of(self.module)}
-        return all(map(state.finite, model.values()))
+        return self._shapes_kept and all(map(state.finite, model.values()))
 
     def release(self) -> None:
         """Lets go of the network at once; the client cannot be used any more.
@@ -289,6 +291,10 @@ class Client:
             done.ready = done.completed = self._epochs
             done.started = done.processed = self._epochs  # type: ignore[attr-defined]
         return self._trainer
+
+
+def _shapes(params: State) -> dict[str, Any]:
+    return {name: value.shape for name, value in params.items()}
 
 
 class _Report(Callback):

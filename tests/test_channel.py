@@ -301,6 +301,16 @@ def test_sites_that_are_not_resident_keep_what_they_were_sent(federate: Federate
     assert bits(federate(**settings).fit(small_task(), small_sites())) == bits(whole)
 
 
+@pytest.mark.parametrize("way", ["uplink", "downlink"])
+def test_codecs_in_one_direction_alone_lose_no_site(federate: Federate, way: str) -> None:
+    settings: dict[str, Any] = {way: [Quantise(8)], "rounds": 4, "evaluate_every": 2}
+    folder = federate(**settings).fit(small_task(), small_sites()).path
+    assert not rows(folder, "failure")
+    model = rows(folder, "fit")[0]["bytes_down"]
+    written = [row[f"bytes_{way.removesuffix('link')}"] for row in rows(folder, "fit") if row["round"] > 1]
+    assert all(size < model / 2 for size in written)
+
+
 def test_what_is_kept_and_scored_is_the_model_that_the_sites_have(federate: Federate) -> None:
     folder = federate(**SMALL).fit(small_task(), small_sites())
     saved = folder.load()
