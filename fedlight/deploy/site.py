@@ -26,7 +26,7 @@ from fedlight.serialization import write_bytes
 from fedlight.state import buffers_of, parameters_of
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.unseen import score_unseen
-from fedlight.update import Broadcast, SiteFailure, Update
+from fedlight.update import Broadcast, SiteFailure
 from fedlight.wire import Expected, WireError, decode, encode
 
 Built = Callable[[Sequence[str]], tuple[Federation, FederatedModule, FederatedDataModule]]
@@ -57,7 +57,7 @@ class Site:
         self._agreement = agreement(federation.config, self._plugins)
         self._local = replace(federation.local, share_cases=node.share_cases)
         self._expected = Expected(parameters_of(self._module), buffers_of(self._module))
-        self._place: tuple[tuple[str, bool, int], Workplace] | None = None
+        self._place: tuple[tuple[str, bool], Workplace] | None = None
         self._threads = ExitStack()
         self._threads.enter_context(torch_threads(self._local.threads))
 
@@ -108,13 +108,10 @@ class Site:
         factory = self._factory(run, scoring)
         self._select(factory.store(self.node.site), int(fields["selected"]))
         if phase == "fit":
-            _forget_after(factory.store(self.node.site), base)
-        if self._place is None or self._place[0] != (run, scoring, base):
-            self._place = (run, scoring, base), Workplace(factory, {self.node.site: base})
-        reply = self._place[1].work(phase, self.node.site, broadcast)
-        if isinstance(reply, Update):
-            self._place = (run, scoring, broadcast.context.round), self._place[1]
-        return reply
+            factory.store(self.node.site).rewind(base)
+        if self._place is None or self._place[0] != (run, scoring):
+            self._place = (run, scoring), Workplace(factory, {})
+        return self._place[1].work(phase, self.node.site, broadcast, finished=base)
 
     def _factory(self, run: str, scoring: bool) -> ClientFactory:
         if not run.isalnum():  # it names a folder
@@ -186,13 +183,6 @@ def _arguments(node: Node) -> list[str]:
     arguments = ["fit", "-c", str(Path(node.folder) / RUN), "--trainer.accelerator", node.accelerator]
     arguments += ["--data.num_workers", str(node.num_workers)] if node.num_workers >= 0 else []
     return [*arguments, "--data.splits", node.splits] if node.splits else arguments
-
-
-def _forget_after(store: SiteStore, round: int) -> None:
-    """Removes what came of rounds that the server did not take: those that it gave up, or that it trains again."""
-    for path in store.folder.glob("*.safetensors"):
-        if path.stem.isdigit() and int(path.stem) > round:
-            path.unlink()
 
 
 def _note(node: Node, phase: str, error: Exception) -> None:

@@ -30,6 +30,7 @@ from fedlight.executors.executor import ClientFactory, Executor, Phase, Reply
 from fedlight.parcel import ParcelError, block_of, unwrap, wrap
 from fedlight.preparation import ConfigError
 from fedlight.serialization import write_bytes
+from fedlight.state import buffers_of, parameters_of
 from fedlight.update import Broadcast, Evaluation, SiteFailure, Update
 from fedlight.wire import Expected, WireError, decode, encode
 
@@ -121,6 +122,8 @@ class Flower(Executor):
         run_folder = make_client.folder.parent
         self._agreed = json.dumps(agreement(RunFolder(run_folder).config(), make_client.plugins))
         self._scoring, self._round = make_client.selected, round
+        params, buffers = parameters_of(make_client.module), buffers_of(make_client.module)
+        self._expected = Expected(params, buffers, self.largest << 20)
         self._record = _Record.read(run_folder / "sites.json")
         if not self._scoring:
             self._record.go_back(round)
@@ -176,8 +179,9 @@ class Flower(Executor):
         blocks: dict[int, ArrayRecord] = {}  # one for all sites that are sent the same
         for site, broadcast in messages.items():
             if site in nodes:
-                block = blocks.setdefault(id(broadcast), block_of(encode(broadcast)))
-                content = wrap(self._fields(phase, site), block)
+                if id(broadcast) not in blocks:
+                    blocks[id(broadcast)] = block_of(encode(broadcast))
+                content = wrap(self._fields(phase, site), blocks[id(broadcast)])
                 kind = "train" if phase == "fit" else "evaluate"
                 waiting.push({site: (nodes[site], content)}, kind, self._longest, broadcast.context.round)
         heard: dict[str, Message] = {}
@@ -240,9 +244,8 @@ class Flower(Executor):
             return replace(failure, kind="late") if gone == _late(self.deadline) else failure
         if message.has_error():
             return replace(failure, reason=_one_line(f"Flower says: {message.error.reason}"))
-        expected = Expected(broadcast.params, broadcast.buffers, self.largest << 20)
         try:
-            reply = decode(unwrap(message.content)[1], expected)
+            reply = decode(unwrap(message.content)[1], self._expected)
         except (WireError, ParcelError) as error:
             return replace(failure, kind="refused", reason=f"answer refused: {error}")
         return _checked(failure, reply)
