@@ -14,18 +14,15 @@ default and what is left out is returned by error feedback, as in Stich et al. (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor
 
-from fedlight.plugins.codec import Codec, Layout, meta
-from fedlight.plugins.sparse import number
+from fedlight.plugins.codec import Layout, meta
+from fedlight.plugins.sparse import SparseCodec, number, scattered
 from fedlight.state import State
 
 
-class RandomK(Codec):
+class RandomK(SparseCodec):
     """Writes numbers at places that are drawn anew in every round.
 
     Args:
@@ -33,19 +30,9 @@ class RandomK(Codec):
         scaled: Whether what is decoded is n / k times as large, which makes it unbiased; not with error feedback.
     """
 
-    null: ClassVar[Mapping[str, Any]] = {"share": 1.0}
-
     def __init__(self, share: float = 0.05, scaled: bool = False) -> None:
         self.share = share
         self.scaled = scaled
-
-    def validate(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share must be in (0, 1], got {self.share}. 0.05 writes every twentieth number.")
-
-    @property
-    def exact(self) -> bool:
-        return self.share == 1
 
     @property
     def unbiased(self) -> bool:
@@ -67,8 +54,7 @@ class RandomK(Codec):
         for name, shape in like.items():
             places = self._places(shape, generator)
             factor = shape.numel() / len(places) if self.scaled else 1.0
-            flat = torch.zeros(shape.numel(), dtype=shape.dtype)
-            found[name] = flat.index_put((places,), carried[name].to(shape.dtype) * factor).reshape(shape.shape)
+            found[name] = scattered(carried[name].to(shape.dtype) * factor, places, shape)
         return found
 
     def _places(self, value: Tensor, generator: torch.Generator) -> Tensor:

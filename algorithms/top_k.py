@@ -16,35 +16,22 @@ changed in a round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import torch
 
-from fedlight.plugins.codec import Codec, Layout, meta
-from fedlight.plugins.sparse import number, places_layout, read, written
+from fedlight.plugins.codec import Layout, meta
+from fedlight.plugins.sparse import SparseCodec, number, places_layout, read, scattered, written
 from fedlight.state import State
 
 
-class TopK(Codec):
+class TopK(SparseCodec):
     """Writes the numbers of largest magnitude and their places.
 
     Args:
         share: Of the numbers of every tensor, in (0, 1]; 1 writes all.
     """
 
-    null: ClassVar[Mapping[str, Any]] = {"share": 1.0}
-
     def __init__(self, share: float = 0.01) -> None:
         self.share = share
-
-    def validate(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share must be in (0, 1], got {self.share}. 0.01 writes every hundredth number.")
-
-    @property
-    def exact(self) -> bool:
-        return self.share == 1
 
     def layout(self, like: Layout) -> tuple[Layout, Layout]:
         counts = {name: (value.numel(), number(value.numel(), self.share)) for name, value in like.items()}
@@ -64,6 +51,5 @@ class TopK(Codec):
         found = {}
         for name, shape in like.items():
             places = read(beside[name], shape.numel(), len(carried[name]))
-            flat = torch.zeros(shape.numel(), dtype=shape.dtype)
-            found[name] = flat.index_put((places,), carried[name].to(shape.dtype)).reshape(shape.shape)
+            found[name] = scattered(carried[name], places, shape)
         return found

@@ -20,7 +20,7 @@ import torch
 
 from fedlight.compression import Pipeline
 from fedlight.plugins.codec import Codec, Lossless
-from fedlight.state import State, clone, zip_map
+from fedlight.state import State, zip_map
 from fedlight.update import Broadcast, Update
 
 
@@ -63,7 +63,7 @@ class SiteEnd:
         Raises:
             ValueError: If it continues a version that this site does not have, or cannot be read.
         """
-        if not self._compression.downlink or broadcast.model == "other":
+        if not self._compression.keeps_model or broadcast.model == "other":
             return broadcast
         if broadcast.model == "full":
             self._model = dict(broadcast.params)
@@ -120,40 +120,39 @@ class ServerEnd:
 
     def __init__(self, compression: Compression, params: State) -> None:
         self._compression = copy.deepcopy(compression)
-        self._model = clone(params)
+        self._model = params
         self._version = 0
         self._payload = b""
         self._has: dict[str, int] = {}
 
     @property
     def model(self) -> State:
-        """The model that sites with the newest version have; None of the server's own tensors."""
+        """The model that sites with the newest version have."""
         return self._model
 
-    @property
-    def compresses(self) -> bool:
-        """Whether broadcasts are written with codecs."""
-        return bool(self._compression.downlink)
-
-    def advance(self, params: State, seed: int) -> None:
+    def advance(self, params: State, seed: int) -> State:
         """Makes the next version of the model.
 
         Args:
             params: The model that the server has now.
             seed: Of the run.
+
+        Returns:
+            The model that sites will have; without codecs for broadcasts, the server's.
         """
-        if not self.compresses:
-            return
+        if not self._compression.keeps_model:
+            return params
         self._version += 1
         pipeline = Pipeline(self._compression.downlink, params)
         value = params if pipeline.exact else zip_map(torch.sub, params, self._model)
         self._payload = pipeline.encode(value, seed, *down(self._version))
         found = pipeline.decode(self._payload, seed, *down(self._version))
         self._model = found if pipeline.exact else zip_map(torch.add, self._model, found)
+        return self._model
 
     def messages(self, sites: Iterable[str], broadcast: Broadcast) -> dict[str, Broadcast]:
         """Returns what sites are sent in place of a broadcast with the whole model; equal messages are one object."""
-        if not self.compresses:
+        if not self._compression.keeps_model:
             return dict.fromkeys(sites, broadcast)
         bare = replace(broadcast, version=self._version, params={})
         kinds = {
@@ -191,7 +190,7 @@ class ServerEnd:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what the next round depends on; nothing where broadcasts are not written with codecs."""
-        if not self.compresses:
+        if not self._compression.keeps_model:
             return {}
         payload = torch.frombuffer(bytearray(self._payload or b"\0"), dtype=torch.uint8)
         codecs = [codec.state_dict() for codec in self._compression.downlink]

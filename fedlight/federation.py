@@ -303,7 +303,7 @@ class Federation:
         run.took_part |= dict.fromkeys((site.site for site in sites), number)
         trained = time.perf_counter()
         due = number % self.evaluate_every == 0 or number == self.rounds
-        evaluations, silent = self._evaluate(run, context, "evaluate") if due else ([], [])
+        evaluations, silent = self._evaluate(run, context, "evaluate", traffic) if due else ([], [])
         run.evaluations |= {evaluation.site: replace(evaluation, cases=()) for evaluation in evaluations}
         # a mean over fewer institutions than before says nothing about which round is better
         selected = bool(evaluations) and not silent and run.selection.update(number, run.evaluations)
@@ -319,7 +319,7 @@ class Federation:
             failures=(*failures, *late, *silent),
             seconds=seconds | simulated,
             selected=selected,
-            bytes_evaluate=run.bytes_evaluate if due else 0,
+            bytes_evaluate=traffic.evaluate,
         )
         with section("record"):
             run.tracker.on_round(record)
@@ -330,7 +330,6 @@ class Federation:
     def _replies(self, run: Run, context: RoundContext, plan: Plan, traffic: Traffic) -> Iterator[tuple[str, object]]:
         """Lets the sites train, each from its version; what a stale one changed is taken to the newest."""
         now, newest = run.server.broadcast(context), context.round - 1
-        run.history.remember(newest, now, {*plan.starts.values(), *plan.pending})
         messages = run.server.messages(context, plan.starts, "fit")
         stale = {site: version for site, version in plan.starts.items() if version != newest}
         messages |= {site: run.history.broadcast(version, now) for site, version in stale.items()}
@@ -361,11 +360,13 @@ class Federation:
             evaluations=dict(run.evaluations),
         )
 
-    def _evaluate(self, run: Run, context: RoundContext, phase: Phase) -> tuple[list[Evaluation], list[SiteFailure]]:
+    def _evaluate(
+        self, run: Run, context: RoundContext, phase: Phase, traffic: Traffic
+    ) -> tuple[list[Evaluation], list[SiteFailure]]:
         """Scores the global model: after a round at the sites that are to do so, else at every site."""
         sites = panel(run.sites, self.evaluate_sites, self.seed) if phase == "evaluate" else run.sites
         messages = run.server.messages(context, sites, phase)
-        run.bytes_evaluate = sum(message.num_bytes for message in messages.values())
+        traffic.evaluate = sum(message.num_bytes for message in messages.values())
         evaluations: list[Evaluation] = []
         failures: list[SiteFailure] = []
         for site, reply in self.executor.call(phase, messages):
@@ -440,7 +441,7 @@ class Federation:
         run = Run.reopen(self, model, data, ckpt_path, which)
         with self._at_work(run):
             context = self._context(run, max(run.server.round, 1), run.sites)
-            evaluations, failures = self._evaluate(run, context, phase)
+            evaluations, failures = self._evaluate(run, context, phase, Traffic())
             run.record("val" if phase == "validate" else phase, evaluations)
             if phase == "test":
                 evaluations += run.score_held_out(run.server.broadcast(context, deployed=True), data.held_out_sites)

@@ -61,7 +61,6 @@ class Run:
         fresh: Whether no run was started in the folder yet.
         plans: What happens in the rounds that come.
         history: Versions of the model that sites at work started from.
-        bytes_evaluate: What sites were sent in the last evaluation.
         executor: Where its clients run.
     """
 
@@ -77,7 +76,6 @@ class Run:
     fresh: bool = False
     plans: Iterator[Plan] = field(default_factory=lambda: iter(()))
     history: History = field(default_factory=History)
-    bytes_evaluate: int = 0
     executor: Executor = field(default_factory=InProcess)
 
     @classmethod

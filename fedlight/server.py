@@ -41,10 +41,12 @@ class Traffic:
     Attributes:
         down: Of what the sites were sent.
         up: Of what they sent.
+        evaluate: Of what they were sent to score the new model, all together.
     """
 
     down: dict[str, dict[str, int]] = field(default_factory=dict)
     up: dict[str, dict[str, int]] = field(default_factory=dict)
+    evaluate: int = 0
 
     def of(self, site: str, broadcast: Broadcast, update: Update) -> dict[str, Any]:
         """Returns the numbers of ``SiteRound``; of a site that was not noted, those of the messages."""
@@ -155,7 +157,8 @@ class Server:
         """
         accepted: list[SiteRound] = []
         failures: list[SiteFailure] = []
-        down = self.broadcast(context)
+        traffic = traffic or Traffic()
+        sent = self.broadcast(context)
         buffers = self._begin(context)
         for site, reply in replies:
             if not isinstance(reply, Update):
@@ -165,8 +168,7 @@ class Server:
             else:
                 with _named(context), section("aggregation"):
                     self._add(context, reply, buffers)
-                crossed = (traffic or Traffic()).of(site, down, reply)
-                accepted.append(SiteRound(site, reply.num_samples, reply.metrics, **crossed))
+                accepted.append(SiteRound(site, reply.num_samples, reply.metrics, **traffic.of(site, sent, reply)))
         if len(accepted) < min_sites:
             raise RoundFailedError(_too_few(context, len(accepted), min_sites, failures), failures)
         with _named(context), section("aggregation"):
@@ -222,13 +224,11 @@ class Server:
         self.buffers = {**self.buffers, **buffers.result()}
         finished = {plugin.instance_id: dict(plugin.finish()) for plugin in self.plugins}
         self.shared = {name: part for name, part in finished.items() if part}
-        self.channel.advance(self.public, context.seed)
-        sent = self.channel.model if self.channel.compresses else public
-        public = sent
+        deployed = sent = self.channel.advance(public, context.seed)
         for plugin in self.plugins:
-            public = plugin.deploy(public)
-        self._deploys_what_sites_have = public is sent
-        self.deployed = {**self.params, **public}
+            deployed = plugin.deploy(deployed)
+        self._deploys_what_sites_have = deployed is sent
+        self.deployed = {**self.params, **deployed}
         self.round = context.round
 
     def _refusal(self, context: RoundContext, site: str, update: Update) -> SiteFailure | None:

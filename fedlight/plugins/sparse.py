@@ -1,13 +1,42 @@
-"""Some numbers out of many: how many, and where they were."""
+"""Codecs that write some numbers out of many: how many, and where they were."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from fedlight.plugins.codec import meta
+from fedlight.plugins.codec import Codec, meta
+
+
+class SparseCodec(Codec):
+    """Writes a share of the numbers of every tensor; with 1 it writes all and loses nothing."""
+
+    null: ClassVar[Mapping[str, Any]] = {"share": 1.0}
+    share: float
+
+    def validate(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be in (0, 1], got {self.share}. 0.01 writes every hundredth number.")
+
+    @property
+    def exact(self) -> bool:
+        return self.share == 1
+
+
+def scattered(values: Tensor, places: Tensor, like: Tensor) -> Tensor:
+    """Puts numbers at places among zeros.
+
+    Args:
+        values: (k,), any dtype.
+        places: (k,), int64, among the numbers of ``like``.
+        like: Shape and dtype of what is returned.
+    """
+    flat = torch.zeros(like.numel(), dtype=like.dtype)
+    return flat.index_put((places,), values.to(like.dtype)).reshape(like.shape)
 
 
 def number(count: int, share: float) -> int:
