@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 _INTERVAL = 0.5
 """Seconds between two looks at the parent."""
@@ -28,6 +29,11 @@ def end_with_parent(end: Callable[[], object], parent: int) -> None:
     threading.Thread(target=watch, name="fedlight-parent", daemon=True).start()
 
 
-def end_group() -> None:
-    """Ends this process and all that it has started, at once; for the leader of a process group."""
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+def end_group(leader: int | None = None) -> None:
+    """Ends the leader of a process group and all that it has started, at once; nothing if they have ended.
+
+    Args:
+        leader: Its process id; this process, which leads its group, if left out.
+    """
+    with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a process that has ended
+        os.killpg(os.getpgrp() if leader is None else leader, signal.SIGKILL)

@@ -103,7 +103,7 @@ def cases_of(folder: Path) -> list[dict[str, str]]:
     rows = []
     for (domain, checkpoint), name in _FILES.items():
         path = folder / name
-        for row in _read(path) if path.is_file() else ():
+        for row in read_table(path) if path.is_file() else ():
             keys = {"domain": domain, "checkpoint": checkpoint, **{key: row[key] for key in KEYS[2:]}}
             rows.append({**keys, **{key: _short(value) for key, value in row.items() if key not in keys}})
     return _without_single_class(rows)
@@ -174,7 +174,8 @@ def _without_single_class(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if "/" not in name} for row in rows]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file as they are written."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

@@ -10,7 +10,6 @@ else "mean", else the "ensemble" of the sites' models.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,12 +134,6 @@ def as_png(picture: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def read_cases(folder: Path) -> list[dict[str, str]]:
-    """Returns the rows of ``cases.csv`` in the folder of a result."""
-    with (folder / "cases.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _pictures(run: Reopened, site: str, cases: Sequence[Shown]) -> Iterator[tuple[Shown, Pixels]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedlight.benchmark import overlays, style_pictures
-from fedlight.benchmark.collect import read_record
+from fedlight.benchmark.collect import read_table
 from fedlight.benchmark.plan import Job
 from fedlight.benchmark.reopened import Reopened, reopen
 from fedlight.benchmark.runner import Runner
@@ -73,7 +73,7 @@ class _Gallery:
         """Draws one job, unless it is drawn; returns whether its run is here."""
         (site,) = job.held_out
         folder = self.runner.output / "overlays" / job.arm.name / site
-        cases = overlays.choose(job, overlays.read_cases(result))
+        cases = overlays.choose(job, read_table(result / "cases.csv"))
         if overlays.is_drawn(folder, cases):
             return True
         run = self._run(job)
@@ -101,11 +101,8 @@ class _Gallery:
 
     def _result(self, job: Job) -> Path | None:
         """Returns the folder of the result of a job that is done."""
-        for root in (self.runner.output / "results", *self.runner.known):
-            found = read_record(root / job.name)
-            if found is not None and found["status"] == "ok":
-                return root / job.name
-        return None
+        found = self.runner.done(job)
+        return None if found is None else found[0]
 
     def _run(self, job: Job) -> Reopened | None:
         """Returns the run of a job, if it was trained here."""

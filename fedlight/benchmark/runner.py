@@ -43,8 +43,8 @@ class Runner:
     _processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopped: bool = False
 
-    def result(self, job: Job) -> dict[str, Any] | None:
-        """Returns the record of a job that is done, from whichever folder has it.
+    def done(self, job: Job) -> tuple[Path, dict[str, Any]] | None:
+        """Returns folder and record of a job that is done, from wherever there is one.
 
         Raises:
             ConfigError: If it was done with other settings.
@@ -58,8 +58,13 @@ class Runner:
                     f"{root / job.name} must be of the same settings as this benchmark, got a result of others. "
                     "Name another --output, or move that result away."
                 )
-            return found
+            return root / job.name, found
         return None
+
+    def result(self, job: Job) -> dict[str, Any] | None:
+        """Returns the record of a job that is done; see ``done``."""
+        found = self.done(job)
+        return None if found is None else found[1]
 
     def failure(self, job: Job) -> str | None:
         """Returns why a job failed here when it was tried last; None if it was not, or succeeded."""

@@ -115,8 +115,7 @@ class Search:
         paths = []
         for path, config in zip(arm.configs, changed, strict=True):
             paths.append(self.folder / "configs" / arm.name / f"trial{trial}" / path.name)
-            paths[-1].parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(paths[-1], yaml.safe_dump(config, sort_keys=False).encode())
+            _write_once(paths[-1], yaml.safe_dump(config, sort_keys=False).encode())
         return Arm(f"{arm.name}@{trial}", tuple(paths))
 
 
@@ -195,6 +194,12 @@ def _changed(config: Any, values: Mapping[str, Any]) -> Any:
 def _arguments(class_path: str, values: Mapping[str, Any]) -> dict[str, Any]:
     pairs = {tuple(name.split(".", 1)): value for name, value in values.items()}
     return {name: value for (plugin, name), value in pairs.items() if plugin == class_path.rpartition(".")[2]}
+
+
+def _write_once(path: Path, data: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != data:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, data)
 
 
 def _has(config: Any, plugin: str) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedlight.deploy.node import DeployError, Node
 from fedlight.parcel import ParcelError, block_of, unwrap, wrap
+from fedlight.processes import end_group
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message, RecordDict
@@ -89,7 +89,7 @@ def ask(node: Node, fields: Mapping[str, Any], block: bytes) -> tuple[dict[str, 
         connection.send_bytes(json.dumps(about).encode())
         connection.send_bytes(block)
         if not connection.poll(seconds):
-            end(pid)
+            end_group(pid)
             raise WorkerLateError(f"it worked longer than {seconds:g} s and was ended")
         try:
             return json.loads(connection.recv_bytes()), connection.recv_bytes()
@@ -133,7 +133,7 @@ class reach:  # reads like the function that it stands for
             if found is not None:
                 return found
             time.sleep(0.05)
-        end(process.pid)
+        end_group(process.pid)
         raise WorkerLostError(f"the process did not start; {state(self._folder) / 'worker.log'} says why")
 
 
@@ -153,14 +153,6 @@ def secret(folder: Path) -> bytes:
             file.write(secrets.token_bytes(32))
         part.rename(path)
     return path.read_bytes()
-
-
-def end(pid: int) -> None:
-    """Ends a site's process and all that it started; it leads a process group of its own."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def _failed(fields: Mapping[str, Any], kind: str, reason: str) -> RecordDict:

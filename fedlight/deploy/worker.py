@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from fedlight.deploy.node import Node
-from fedlight.deploy.relay import end, secret, state
+from fedlight.deploy.relay import secret, state
 from fedlight.deploy.site import Answer, Built, Site, answer
+from fedlight.processes import end_group
 from fedlight.serialization import write_bytes
 
 _LOOK = 0.5  # seconds between looks whether somebody still waits for this process
@@ -55,7 +56,7 @@ class Watch:
 
     def _end(self, why: str) -> None:
         print(f"fedlight: the site's process ends: {why}", flush=True)  # noqa: T201  # its own log
-        end(os.getpgid(0)) if os.getpgid(0) == os.getpid() else os._exit(0)
+        end_group() if os.getpgid(0) == os.getpid() else os._exit(0)
 
 
 def serve(folder: Path, built: Built) -> None:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from fedlight.executors.shared_memory import SharedMemory
 from fedlight.executors.worker import Order, Start
+from fedlight.processes import end_group
 
 _PROGRAM = "from fedlight.executors.worker import main; main()"
 
@@ -90,8 +91,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Ends the process and all that it has started, and waits for it."""
-        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a process that has ended
-            os.killpg(self.pid, signal.SIGKILL)
+        end_group(self.pid)
         self._process.wait()
         self.connection.close()
         self.replies.close()

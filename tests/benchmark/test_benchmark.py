@@ -21,32 +21,15 @@ from PIL import Image
 from fedlight.__main__ import main
 from fedlight.benchmark.human import FOLDER
 from fedlight.metrics import summarise
+from tests.benchmark.tiny import SMALL, records
 
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = (
-    "--data.num_sites 3 --data.cases 6 --data.image_size 16 --data.batch_size 2 --federation.rounds 2 "
-    "--federation.local_steps 1 --model.encoder plain-8 --workers 2"
-)
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def command(further: str, references: str = "fedavg") -> list[str]:
     return shlex.split(
         f"benchmark -c configs/quickstart.yaml --references {references} --seeds 1 --output out {SMALL} {further}"
     )
-
-
-def records(folder: Path) -> dict[str, dict[str, Any]]:
-    root = folder / "results"
-    return {
-        str(path.parent.relative_to(root)): json.loads(path.read_text()) for path in sorted(root.glob("*/*/*/job.json"))
-    }
 
 
 def scores(path: Path) -> list[dict[str, str]]:

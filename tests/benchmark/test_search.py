@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -16,19 +15,9 @@ from fedlight.benchmark.runner import Runner
 from fedlight.benchmark.scores import load
 from fedlight.benchmark.search import Search, read_spaces, validation_dice
 from fedlight.preparation import ConfigError
+from tests.benchmark.tiny import ROOT, SMALL, records
 
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = (
-    "--data.num_sites 3 --data.cases 6 --data.image_size 16 --data.batch_size 2 --federation.rounds 2 "
-    "--federation.local_steps 1 --model.encoder plain-8 --workers 2"
-)
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def arm(name: str, *files: str) -> Arm:
@@ -170,12 +159,6 @@ def test_only_arms_and_plugins_of_the_benchmark_are_searched(place: Path) -> Non
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
-def records(folder: Path) -> dict[str, dict[str, Any]]:
-    return {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in folder.glob("*/*/*/job.json")
-    }
-
-
 def test_a_benchmark_with_a_search_compares_the_tuned_arm_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One held-out site, two trials: one further training that is not scored, then the tuned arm."""
     file = spaces(place, "mixstyle: { MixStyle.p: [0.75], MixStyle.alpha: { uniform: [0.1, 0.9] } }")
@@ -186,8 +169,8 @@ def test_a_benchmark_with_a_search_compares_the_tuned_arm_too(place: Path, capsy
     assert main([*command, "--dry-run"]) == 0
     assert "search: 1 trials, then 1 jobs" in capsys.readouterr().out
     assert main(command) == 0
-    trial = records(place / "out/search/results")["mixstyle@1/site2/seed0"]
-    own = records(place / "out/results")
+    trial = records(place / "out/search")["mixstyle@1/site2/seed0"]
+    own = records(place / "out")
     assert set(own) == {"fedavg/site2/seed0", "mixstyle/site2/seed0", "mixstyle@tuned/site2/seed0"}
     assert not (place / "out/search/results/mixstyle@1/site2/seed0/cases.csv").exists()
     assert not list((place / "out/search/runs/mixstyle@1/site2/seed0").glob("*_cases*.csv"))

@@ -17,8 +17,9 @@ from flwr.app import RecordDict
 
 from fedlight.cli import run
 from fedlight.deploy.node import Node
-from fedlight.deploy.relay import answer, end, started, state
+from fedlight.deploy.relay import answer, started, state
 from fedlight.parcel import unwrap, wrap
+from fedlight.processes import end_group
 from fedlight.update import SiteFailure
 from fedlight.wire import decode
 from tests.deploy.consortium import write_config, write_data
@@ -34,7 +35,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     yield made
     while started:
         process = started.pop()
-        end(process.pid)
+        end_group(process.pid)
         process.wait()
 
 
