@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import logging
 import os
@@ -75,8 +76,11 @@ def _classes() -> dict[str, dict[str, list[str]]]:
     }
 
 
-def _settings(parser: LightningArgumentParser) -> list[str]:
-    """Dotted names of everything that can be set, without single-letter and help options."""
+def _settings(parser: argparse.ArgumentParser) -> list[str]:
+    """Dotted names of everything that can be set, in subcommands too, without single-letter and help options."""
+    commands = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    if commands:
+        return [name for each in commands for command in each.choices.values() for name in _settings(command)]
     names = (action.dest for action in parser._actions if action.dest not in ("help", "config"))
     return [name for name in names if not name.endswith(".help")]
 

@@ -81,8 +81,8 @@ def explain(message: str, settings: Sequence[str], classes: Mapping[str, Classes
         classes: For every setting that names a class: the names it may take, with their parameters.
     """
     text = " ".join(message.split())
-    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.+]+)'", text):
-        return _unknown_setting(f"{found[1]}.{found[2]}", settings)
+    if found := re.search(r"(?:Group '([\w.]+)'|Subcommand '\w+') does not accept option '([\w.+]+)'", text):
+        return _unknown_setting(".".join(filter(None, found.groups())), settings)
     if found := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
         return _unknown_setting(found[1].lstrip("-").split("=")[0], settings)
     *outer, reason = re.split(r'Parser key "([\w.]+)": ', text)
@@ -142,6 +142,9 @@ def _unknown_setting(name: str, settings: Sequence[str]) -> str:
     group, _, last = name.rpartition(".")
     if group == "trainer" and last in DECIDED_BY_FEDERATION:
         return f"{name} is not a client's to decide: {DECIDED_BY_FEDERATION[last]}."
+    first, groups = name.partition(".")[0], {known.partition(".")[0] for known in settings}
+    if first != name and first not in groups:
+        return f"{first} is not a setting. {nearest(first, groups)}"
     return f"{name} is not a setting. {nearest(name, settings)}"
 
 

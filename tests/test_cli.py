@@ -430,6 +430,22 @@ def test_mistakes_in_yaml_name_the_setting_also_for_the_check_of_data(
         assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("federation: {roundz: 3}", "federation.roundz is not a setting. Did you mean federation.rounds"),
+        ("modle: {class_path: SegmentationTask}", "modle is not a setting. Did you mean model"),
+    ],
+    ids=["setting", "group"],
+)
+def test_a_typo_in_yaml_is_answered_with_what_was_meant(
+    text: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "typo.yaml").write_text(f"{text}\n")
+    assert fit("-c", "typo.yaml") == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.yaml").write_text("federation:\n  rounds: 2\n   x: 1\n")
     assert fit("-c", "bad.yaml") == 2
