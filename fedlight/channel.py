@@ -4,7 +4,8 @@ Up: a site writes the difference between what it trained and what it was sent; w
 difference (error feedback). Down: the server knows which version of the model every site has and writes the difference
 to it; as that difference is taken from the model that the sites have, and not from the one that they should have, what
 the codecs lost is part of the next one by itself. A site that has the version already is sent nothing, one that missed
-a version gets the whole model. The sites' model differs a little from the server's, which keeps its own.
+a version, or lost it in a restart, gets the whole model. The sites' model differs a little from the server's, which
+keeps its own.
 
 Without lossy codecs values are written in place of differences, and every bit arrives.
 """
@@ -44,6 +45,10 @@ class Compression:
         return bool(self.downlink)
 
 
+class OutdatedError(ValueError):
+    """A site was sent what follows a version of the model that it does not have; it needs the whole model."""
+
+
 class SiteEnd:
     """A site's end. What it keeps between rounds is in ``state_dict``.
 
@@ -61,14 +66,15 @@ class SiteEnd:
         """Returns the broadcast with the model in it.
 
         Raises:
-            ValueError: If it continues a version that this site does not have, or cannot be read.
+            OutdatedError: If it continues a version that this site does not have.
+            ValueError: If it cannot be read.
         """
         if not self._compression.keeps_model or broadcast.model == "other":
             return broadcast
         if broadcast.model == "full":
             self._model = dict(broadcast.params)
         elif broadcast.version != self._version + (broadcast.model == "delta"):
-            raise ValueError(f"version {broadcast.version} of the model is none that follows {self._version}")
+            raise OutdatedError(f"version {broadcast.version} of the model is none that follows {self._version}")
         elif broadcast.model == "delta":
             pipeline = Pipeline(self._compression.downlink, self._model)
             found = pipeline.decode(broadcast.payload, broadcast.context.seed, *down(broadcast.version))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -333,8 +333,7 @@ class Federation:
         messages = run.server.messages(context, plan.starts, "fit")
         stale = {site: version for site, version in plan.starts.items() if version != newest}
         messages |= {site: run.history.broadcast(version, now) for site, version in stale.items()}
-        traffic.down = {site: message.bytes_by_part for site, message in messages.items()}
-        for site, reply in self.executor.call("fit", messages):
+        for site, reply in self._ask(run, context, "fit", messages, traffic.sent):
             if isinstance(reply, Update):
                 traffic.up[site] = reply.bytes_by_part
             opened = run.server.opened(site, reply, messages[site] if site in stale else now)
@@ -342,6 +341,32 @@ class Federation:
                 opened = self._rebased(opened, messages[site], now, newest - stale[site])
             yield site, opened
         run.history.remember(newest, now, plan.pending)
+
+    def _ask(
+        self,
+        run: Run,
+        context: RoundContext,
+        phase: Phase,
+        messages: dict[str, Broadcast],
+        sent: Callable[[str, Broadcast], None],
+    ) -> Iterator[tuple[str, object]]:
+        """Runs a phase; sites without the version that their message goes on from are sent the whole model in the end.
+
+        A site elsewhere has lost it if it was restarted, or has been told to go on from a round before.
+        """
+        outdated: list[str] = []
+        for site, message in messages.items():
+            sent(site, message)
+        for site, reply in self.executor.call(phase, messages):
+            known = messages[site].model in ("kept", "delta")
+            if known and isinstance(reply, SiteFailure) and reply.kind == "outdated":
+                run.server.opened(site, reply, messages[site])
+                outdated.append(site)
+            else:
+                yield site, reply
+        if outdated:
+            messages.update(run.server.messages(context, outdated, phase))
+            yield from self._ask(run, context, phase, {site: messages[site] for site in outdated}, sent)
 
     def _rebased(self, update: Update, start: Broadcast, now: Broadcast, staleness: int) -> Update:
         moved = rebased(update, start, now, (1 + staleness) ** -self.schedule.exponent)
@@ -366,10 +391,9 @@ class Federation:
         """Scores the global model: after a round at the sites that are to do so, else at every site."""
         sites = panel(run.sites, self.evaluate_sites, self.seed) if phase == "evaluate" else run.sites
         messages = run.server.messages(context, sites, phase)
-        traffic.evaluate = sum(message.num_bytes for message in messages.values())
         evaluations: list[Evaluation] = []
         failures: list[SiteFailure] = []
-        for site, reply in self.executor.call(phase, messages):
+        for site, reply in self._ask(run, context, phase, messages, traffic.sent_to_score):
             run.server.opened(site, reply, messages[site])
             if isinstance(reply, SiteFailure):
                 failures.append(reply)

@@ -48,6 +48,16 @@ class Traffic:
     up: dict[str, dict[str, int]] = field(default_factory=dict)
     evaluate: int = 0
 
+    def sent(self, site: str, message: Broadcast) -> None:
+        """Notes what a site is sent to train from, which may be more than one message."""
+        before = self.down.get(site, {})
+        parts = message.bytes_by_part
+        self.down[site] = {name: before.get(name, 0) + parts.get(name, 0) for name in {**before, **parts}}
+
+    def sent_to_score(self, site: str, message: Broadcast) -> None:
+        """Notes what a site is sent to score."""
+        self.evaluate += message.num_bytes
+
     def of(self, site: str, broadcast: Broadcast, update: Update) -> dict[str, Any]:
         """Returns the numbers of ``SiteRound``; of a site that was not noted, those of the messages."""
         down = self.down.get(site, broadcast.bytes_by_part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from fedlight_algorithms import Half, LowRank, Quantise, RandomK, TopK, Zstd
 from fedlight.channel import Compression, ServerEnd, SiteEnd
 from fedlight.checkpoint import RunFolder
 from fedlight.executors import InProcess
+from fedlight.executors.executor import Phase, Reply
 from fedlight.federation import Federation
 from fedlight.preparation import ConfigError
 from fedlight.schedule import Buffered
@@ -299,6 +300,31 @@ def test_sites_that_are_not_resident_keep_what_they_were_sent(federate: Federate
     whole = federate(**SMALL).fit(small_task(), small_sites())
     settings = {**SMALL, "executor": InProcess(resident=1), "run_folder": f"{whole.path}-r"}
     assert bits(federate(**settings).fit(small_task(), small_sites())) == bits(whole)
+
+
+class Forgetful(InProcess):
+    """Restarts every site before round 3, with all that it kept but the model that it was sent to score."""
+
+    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+        for site, message in messages.items():
+            if phase == "fit" and message.context.round == 3 and message.model == "kept":
+                store = self._workplace._make_client.store(site)
+                saved = store.load(2)
+                assert saved is not None
+                store.save(2, {**saved, "channel": {**saved["channel"], "version": 1, "model": {}}})
+                self._workplace._forget(site)
+        return super().call(phase, messages)
+
+
+def test_a_site_that_lost_a_version_in_a_restart_is_sent_the_whole_model_and_loses_no_round(federate: Federate) -> None:
+    """After the evaluation of round 2 the sites have version 2, so they are sent nothing in round 3."""
+    whole = federate(**SMALL).fit(small_task(), small_sites())
+    settings = {**SMALL, "executor": Forgetful(), "run_folder": f"{whole.path}-f"}
+    folder = federate(**settings).fit(small_task(), small_sites())
+    assert bits(folder) == bits(whole)
+    assert not rows(folder.path, "failure")
+    model = num_bytes(parameters_of_(folder))
+    assert {row["bytes_down"] for row in rows(folder.path, "fit") if row["round"] == 3} == {model}
 
 
 @pytest.mark.parametrize("way", ["uplink", "downlink"])

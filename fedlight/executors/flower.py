@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fedlight")
 
 _KEPT = 2  # rounds that are remembered of every site, as many as both sides keep
-_KINDS = ("raised", "refused", "lost", "late")
+_KINDS = ("raised", "refused", "lost", "late", "outdated")
 _POLL = 0.2  # seconds between looks for answers
 _LOOK = 5.0  # seconds between looks for nodes that have gone
 
@@ -122,6 +122,7 @@ class Flower(Executor):
         run_folder = make_client.folder.parent
         self._agreed = json.dumps(agreement(RunFolder(run_folder).config(), make_client.plugins))
         self._scoring, self._round = make_client.selected, round
+        self._keeps_model = make_client.local.compression.keeps_model
         params, buffers = parameters_of(make_client.module), buffers_of(make_client.module)
         self._expected = Expected(params, buffers, self.largest << 20)
         self._record = _Record.read(run_folder / "sites.json")
@@ -195,7 +196,7 @@ class Flower(Executor):
                     gone = waiting.gone(site) or (_late(self.deadline) if late else None)
                     time.sleep(_POLL if gone is None else 0)
             reply = self._reply(phase, site, broadcast, heard.pop(site, None), gone)
-            if isinstance(reply, Update):
+            if isinstance(reply, Update) or (phase == "evaluate" and isinstance(reply, tuple) and self._keeps_model):
                 self._record.accept(site, broadcast.context.round)
             yield site, reply
 
@@ -352,7 +353,8 @@ class _Record:
         path: The file.
         run: What the sites keep this run under.
         num_samples: Training cases of every site.
-        accepted: The last rounds of every site whose update arrived.
+        accepted: The last rounds of every site whose update arrived, or whose scores where sites keep the model that
+            they were sent.
         selected: The last rounds that were selected.
     """
 
@@ -386,5 +388,5 @@ class _Record:
         self.selected = [each for each in self.selected if each <= round]
 
     def base(self, site: str, round: int) -> int:
-        """Returns the last round up to one whose update arrived, 0 if there is none."""
+        """Returns the last round up to one that was accepted, 0 if there is none."""
         return max((each for each in self.accepted.get(site, []) if each <= round), default=0)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
+from fedlight.channel import OutdatedError
 from fedlight.client import Client, Progress
 from fedlight.data.federated import Stage
 from fedlight.executors.executor import ClientFactory, Phase, Reply
@@ -62,6 +63,9 @@ class Workplace:
         try:
             with section("sites: all else"):
                 return self._work(phase, site, broadcast)
+        except OutdatedError as error:
+            self._forget(site)
+            return SiteFailure(site, broadcast.context.round, phase, "outdated", str(error))
         except Exception as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise

@@ -68,8 +68,9 @@ def rows(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
     [
         {"plugins": ["MixStyle"], "aggregator": "Scaffold"},
         {"plugins": [{"class_path": "FedPer"}], "optimizer_state": "keep", "cohort": 0.67, "rounds": 3},
+        {"downlink": [{"class_path": "Quantise"}], "cohort": 0.34, "rounds": 4, "evaluate_every": 2},
     ],
-    ids=["shared", "personal"],
+    ids=["shared", "personal", "downlink"],
 )
 def test_nodes_and_one_process_agree_bit_for_bit(make: Make, federation: dict[str, Any]) -> None:
     config, kit = make(**federation)
