@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import safetensors
-import torch
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 _TREE = "tree"
@@ -32,9 +31,7 @@ def pack(tree: Any) -> bytes:
     Raises:
         TypeError: If the tree holds something that is neither a tensor nor a plain value.
     """
-    tensors: dict[str, Tensor] = {}
-    structure = _encode(tree, tensors)
-    return save(tensors, metadata={_TREE: json.dumps(structure)})
+    return save(*_parts(tree))
 
 
 def unpack(data: bytes) -> Any:
@@ -53,7 +50,12 @@ def unpack(data: bytes) -> Any:
 
 def write(path: Path, tree: Any) -> None:
     """Packs a tree into a file, written aside and renamed, so that the file is whole or absent."""
-    write_bytes(path, pack(tree))
+    tensors, metadata = _parts(tree)
+    part = _part(path)
+    save_file(tensors, part, metadata)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 def read(path: Path) -> Any:
@@ -101,11 +103,23 @@ def _part(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
+def _parts(tree: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Takes a tree apart into tensors by number, each with memory of its own, and metadata."""
+    tensors: dict[str, Tensor] = {}
+    structure = _encode(tree, tensors)
+    taken: set[int] = set()
+    for key, tensor in tensors.items():
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() in taken or memory.nbytes() > tensor.nbytes:  # safetensors refuses what others share
+            tensors[key] = tensor.clone()
+        taken.add(memory.data_ptr())
+    return tensors, {_TREE: json.dumps(structure)}
+
+
 def _encode(tree: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(tree, Tensor):
         key = str(len(tensors))
-        # a copy of its own: safetensors refuses tensors that share memory
-        tensors[key] = tree.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        tensors[key] = tree.detach().to("cpu").contiguous()
         return {"tensor": key}
     if isinstance(tree, dict):
         return {"dict": [[_encode(key, tensors), _encode(value, tensors)] for key, value in tree.items()]}
