@@ -132,7 +132,10 @@ def _parser() -> Arguments:
     add("--held_out", default="", help="sites to hold out in turn, separated by commas; default: all")
     add("--seeds", type=_positive, default=3, help="number of seeds; default: %(default)s")
     add("--first_seed", type=int, default=0, help="the first seed; default: %(default)s")
-    add("--nested", action="store_true", help="also hold out every two sites together, for the second selection rule")
+    pairs = (
+        "hold out every two sites together, for the second selection rule; only: nothing else, to choose first"
+    )
+    add("--nested", nargs="?", const="also", choices=("also", "only"), help=pairs)
     add("--output", type=Path, required=True, help="folder of the benchmark; started again, it goes on")
     add("--known", type=Path, action="append", default=[], help="another folder of results that need not be done again")
     add("--search", type=Path, help="file of settings to search on source validation, for arms named in it")

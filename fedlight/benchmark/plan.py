@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedlight.configs import read_config
 from fedlight.messages import nearest
@@ -111,16 +111,19 @@ def arms(names: Sequence[str], folders: Sequence[Path]) -> list[Arm]:
     return [_arm(name, known, folders) for name in dict.fromkeys(names)]
 
 
-def jobs(arms: Sequence[Arm], sites: Sequence[str], seeds: Sequence[int], nested: bool = False) -> list[Job]:
+def jobs(
+    arms: Sequence[Arm], sites: Sequence[str], seeds: Sequence[int], nested: Literal["also", "only"] | None = None
+) -> list[Job]:
     """Lists the jobs of a benchmark, seed by seed, so that a table grows evenly.
 
     Args:
         arms: Arms to compare.
         sites: Institutions, each held out in turn.
         seeds: Seeds, the same for all arms.
-        nested: Whether every two institutions are held out together too, for the selection rule that looks at neither.
+        nested: Whether every two institutions are held out together too, for the selection rule that looks at neither;
+            "only" leaves all else out.
     """
-    single = [(site,) for site in sites]
+    single = [] if nested == "only" else [(site,) for site in sites]
     pairs = list(itertools.combinations(sorted(sites), 2)) if nested else []
     return [Job(arm, held_out, seed) for seed in seeds for held_out in (*single, *pairs) for arm in arms]
 

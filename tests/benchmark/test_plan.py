@@ -38,11 +38,12 @@ def test_an_unknown_arm_is_answered_with_the_known_ones(folder: Path, name: str)
 def test_jobs_grow_seed_by_seed(folder: Path) -> None:
     """Two arms, three sites, two seeds: twelve; with pairs of sites, three more places: 24."""
     both = arms(["fedavg", "bigaug"], [folder])
-    single, nested = (jobs(both, ["a", "b", "c"], range(2), nested) for nested in (False, True))
+    single, nested = (jobs(both, ["a", "b", "c"], range(2), nested) for nested in (None, "also"))
     assert [job.seed for job in single] == [0] * 6 + [1] * 6
     assert (len(single), len(nested)) == (12, 24)
     assert {job.held_out for job in nested} == {("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c")}
     assert len({job.name for job in nested}) == 24
+    assert jobs(both, ["a", "b", "c"], range(2), "only") == [job for job in nested if len(job.held_out) == 2]
 
 
 def test_shards_part_the_jobs(folder: Path) -> None:
