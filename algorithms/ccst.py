@@ -27,11 +27,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.plugins.style_bank import MomentBank
 
 
@@ -70,6 +72,12 @@ class CCST(MomentBank):
                 "share one style a site",
                 stacklevel=2,
             )
+
+    def discloses(self) -> Disclosure | None:
+        known = super().discloses()
+        if known is None or self.variant == "overall":
+            return known
+        return replace(known, protection="none", beyond=f"means and spreads of {self.bank_size} single images")
 
     def summarise(self, styles: Tensor) -> Tensor:
         return overall(styles) if self.variant == "overall" else self._sample(styles)

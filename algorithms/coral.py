@@ -77,6 +77,9 @@ class CORAL(FusedMoments, Alignment):
         if not 0 <= self.shrinkage <= 1:
             raise ValueError(f"shrinkage must be in [0, 1], got {self.shrinkage}. To align variances only, use 1.")
 
+    def active(self) -> bool:
+        return self.weight > 0
+
     # --- at the site -------------------------------------------------------------------------------------------
 
     def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:

@@ -51,6 +51,8 @@ class CrossEFDMix(StyleBank):
         min_images: A site that saw fewer different images in a round shares nothing.
     """
 
+    style = "quantiles of channels"
+
     def __init__(
         self,
         p: float = 0.5,

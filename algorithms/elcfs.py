@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -43,6 +44,7 @@ from fedlight.plugins.amplitude import mix, spectrum_of
 from fedlight.plugins.amplitude_bank import AmplitudeBank
 from fedlight.plugins.boundary import boundary_contrast, boundary_regions, region_embeddings
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.state import State
 from fedlight.update import Broadcast
 
@@ -131,6 +133,13 @@ class ELCFS(AmplitudeBank):
                 "partly be recovered; leave it out to share one mean amplitude a site",
                 stacklevel=2,
             )
+
+    def discloses(self) -> Disclosure | None:
+        known = super().discloses()
+        if known is None or not self.per_image:
+            return known
+        beyond = f"amplitudes of {self.bank_size} single images"
+        return replace(known, protection="low-frequency window only", beyond=beyond)
 
     # --- at the site -------------------------------------------------------------------------------------------
 

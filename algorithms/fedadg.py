@@ -42,6 +42,7 @@ from fedlight.plugins.alignment import ramp as ramped
 from fedlight.plugins.averaging import AveragingPlugin
 from fedlight.plugins.class_features import class_weights, embeddings, number_of_classes
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.randomness import seeded
 from fedlight.update import Broadcast
 
@@ -83,6 +84,11 @@ class FedADG(AveragingPlugin, Alignment):
         for name, value in (("lr", self.lr), ("noise", self.noise), ("hidden", self.hidden)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}. To switch the alignment off, use weight=0.")
+
+    def discloses(self) -> Disclosure | None:
+        if not self.weight:
+            return None
+        return Disclosure(f"the parameters of a generator of class features at {self.stage}", "none")
 
     # --- at the site -------------------------------------------------------------------------------------------
 

@@ -89,6 +89,9 @@ class MomentAlignment(_Settings, FusedMoments, Alignment):
     def validate(self) -> None:
         require_weight(self.weight, self.ramp)
 
+    def active(self) -> bool:
+        return self.weight > 0
+
     # --- at the site -------------------------------------------------------------------------------------------
 
     def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:

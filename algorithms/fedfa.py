@@ -35,6 +35,7 @@ from torch import Tensor
 
 from fedlight.plugins import Batch
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure, of_single_images, over_images
 from fedlight.plugins.style import (
     StyleAugmentation,
     exchange_moments,
@@ -81,6 +82,15 @@ class FedFA(StyleAugmentation):
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {self.decay}. The paper uses 0.99.")
         require_min_images(self.min_images)
+
+    def discloses(self) -> Disclosure | None:
+        if not self.p:
+            return None
+        return Disclosure(
+            f"running means of channel means and spreads at {', '.join(self.stages)}",
+            f"mean {over_images(self.min_images)}",
+            of_single_images(self.min_images, "the style"),
+        )
 
     # --- at the site -------------------------------------------------------------------------------------------
 

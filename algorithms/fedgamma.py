@@ -59,6 +59,9 @@ class FedGAMMA(ControlVariates, SharpnessAware):
         if not self.control >= 0:
             raise ValueError(f"control must not be negative, got {self.control}. The paper's correction is 1.")
 
+    def active(self) -> bool:
+        return self.control > 0
+
     def perturbation(self, params: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         return sam_perturbation(gradients, self.rho)
 

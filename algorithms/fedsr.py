@@ -40,6 +40,7 @@ from fedlight.plugins.alignment import full_precision
 from fedlight.plugins.averaging import AveragingPlugin
 from fedlight.plugins.class_features import class_weights, number_of_classes
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.update import Broadcast
 
 
@@ -72,6 +73,11 @@ class FedSR(AveragingPlugin, Alignment):
         for name, value in (("alpha_l2", self.alpha_l2), ("alpha_cmi", self.alpha_cmi)):
             if not value >= 0:
                 raise ValueError(f"{name} must not be negative, got {value}. With both 0 a run is FedAvg's.")
+
+    def discloses(self) -> Disclosure | None:
+        if not (self.alpha_l2 or self.alpha_cmi):
+            return None
+        return Disclosure(f"the parameters of the features' distribution at {self.stage}", "none")
 
     # --- at the site -------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ and stays. The first round trains on plain images, as A is not known yet.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -34,8 +35,9 @@ from torch import Tensor, nn
 
 from fedlight.data_format import DataFormat
 from fedlight.plugins import Batch
-from fedlight.plugins.amplitude import half_width, low_frequencies, mix, require_window, spectrum_of
+from fedlight.plugins.amplitude import beyond_window, half_width, low_frequencies, mix, require_window, spectrum_of
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.plugins.mean_reference import MeanReference
 from fedlight.plugins.sharpness import SharpnessAware, sam_perturbation
 
@@ -52,6 +54,7 @@ class HarmoFL(MeanReference, SharpnessAware):
     """
 
     null: ClassVar[Mapping[str, Any]] = {"alpha": 0.0, "normalise": False}
+    measured = "amplitudes of the lowest frequencies of the images"
 
     def __init__(
         self,
@@ -77,6 +80,13 @@ class HarmoFL(MeanReference, SharpnessAware):
         if not self.alpha >= 0:
             raise ValueError(f"alpha must not be negative, got {self.alpha}. The paper uses 0.05.")
         require_window(self.window)
+
+    def discloses(self) -> Disclosure | None:
+        known = super().discloses()
+        if known is None:
+            return None
+        protection = f"low-frequency window only, {known.protection}"
+        return replace(known, protection=protection, beyond=beyond_window(self.window) or known.beyond)
 
     def check(self, data: DataFormat) -> None:
         if not self.normalise:

@@ -51,6 +51,8 @@ class HistogramMatching(MeanReference):
 
     null: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
+    measured = "quantiles of every channel of the images"
+
     def __init__(self, strength: float = 1.0, quantiles: int = 256, min_images: int = 5) -> None:
         self.strength = strength
         self.quantiles = quantiles

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fedlight.plugins.collecting import CollectingAggregator, squared_distances
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.state import RunningMean, State
 from fedlight.update import RoundContext
 
@@ -47,6 +48,9 @@ class Krum(CollectingAggregator):
 
     def validate(self) -> None:
         _require_not_negative(self.num_byzantine)
+
+    def discloses(self) -> Disclosure | None:
+        return Disclosure("the model of the site that is chosen, to all sites", "none", "the model of one single site")
 
     def begin(self, context: RoundContext, params: State) -> None:
         super().begin(context, params)

@@ -37,6 +37,7 @@ from fedlight.plugins.alignment import full_precision, places, require_weight
 from fedlight.plugins.alignment import ramp as ramped
 from fedlight.plugins.averaging import AveragingPlugin
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.randomness import generator
 from fedlight.update import Broadcast
 
@@ -75,6 +76,14 @@ class MMD(AveragingPlugin, Alignment):
             raise ValueError(f"frequencies must be at least 1, got {self.frequencies}. The default is 256.")
         if not self.gammas or not min(self.gammas) > 0:
             raise ValueError(f"gammas must be positive, got {list(self.gammas)}. DomainBed uses 0.001 to 1000.")
+
+    def discloses(self) -> Disclosure | None:
+        if not self.weight:
+            return None
+        return Disclosure(
+            f"mean random Fourier features at {', '.join(self.stages)}",
+            "mean over the places of all images that the site saw in a round, however few",
+        )
 
     # --- at the site -------------------------------------------------------------------------------------------
 

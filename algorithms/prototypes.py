@@ -40,6 +40,7 @@ from fedlight.plugins.alignment import full_precision, require_weight
 from fedlight.plugins.alignment import ramp as ramped
 from fedlight.plugins.class_features import class_weights, embeddings, number_of_classes
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.update import Broadcast, RoundContext
 
 
@@ -66,6 +67,15 @@ class Prototypes(Alignment):
         require_weight(self.weight, self.ramp)
         if not self.tau > 0:
             raise ValueError(f"tau must be positive, got {self.tau}. The paper uses 0.02.")
+
+    def discloses(self) -> Disclosure | None:
+        if not self.weight:
+            return None
+        return Disclosure(
+            f"mean feature of every class at {self.stage}, and its number of pixels",
+            "mean over all pixels of a class that the site saw in a round, however few",
+            "mean features of single classes, which are one case's where no other shows the class",
+        )
 
     # --- at the site -------------------------------------------------------------------------------------------
 

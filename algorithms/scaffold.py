@@ -86,6 +86,9 @@ class ScaffoldControl(ControlVariates):
         if not 0 <= self.correction <= 1:
             raise ValueError(f"correction must be in [0, 1], got {self.correction}. 1 is the paper's, 0 FedAvg.")
 
+    def active(self) -> bool:
+        return self.correction > 0
+
     def check_optimizer(self, optimizer: Optimizer) -> None:
         if self.correction:
             momentum_of(optimizer)

@@ -27,6 +27,7 @@ from fedlight.checkpoint import RunFolder
 from fedlight.configs import read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
 from fedlight.deploy.command import deploy
+from fedlight.document import show
 from fedlight.executors import Flower, InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters
@@ -86,7 +87,7 @@ def _settings(parser: argparse.ArgumentParser) -> list[str]:
 
 
 class FederatedCLI(LightningCLI):
-    """``fedlight fit | validate | test | predict | styles``: task, data and federation from configs that compose."""
+    """``fedlight fit | validate | test | predict | styles | privacy``: a federation from configs that compose."""
 
     exit_code = 0
 
@@ -146,6 +147,11 @@ class FederatedCLI(LightningCLI):
         federation: Any = self.trainer
         for sentence in federation.styles(**arguments):
             sys.stdout.write(f"{sentence}\n")
+
+    def privacy(self, **arguments: Any) -> None:
+        """Prints what would leave a site."""
+        federation: Any = self.trainer
+        show(federation.privacy(**arguments))
 
     def instantiate_trainer(self, **kwargs: Any) -> Federation:  # type: ignore[override]
         """Builds the federation; every client makes its own Trainer from the same arguments."""
@@ -264,7 +270,7 @@ def _discover(files: Sequence[str]) -> None:
         raise ConfigError(str(error)) from error
 
 
-COMMANDS = ("fit", "validate", "test", "predict", "styles")
+COMMANDS = ("fit", "validate", "test", "predict", "styles", "privacy")
 
 
 def _known(command: str) -> None:

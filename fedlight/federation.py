@@ -16,6 +16,8 @@ from fedlight.checkpoint import RunFolder, Which
 from fedlight.client import BufferPolicy, LocalTraining
 from fedlight.cohort import Cohorts, Sampling, panel, plan
 from fedlight.data.federated import FederatedDataModule
+from fedlight.disclosure import officers_page
+from fedlight.document import Page, require_ending, write
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
 from fedlight.history import rebased
@@ -264,6 +266,35 @@ class Federation:
         runs = [trained(self.run_folder, path) for path in (ckpt_path, compare) if path is not None]
         models = {_name(run, runs): run.selected for run in runs}
         return draw_styles(model, datamodule, plugins, Path(output), stage, models, self.seed)
+
+    def privacy(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        output: str | None = None,
+        ckpt_path: str | None = None,
+    ) -> Page:
+        """Says what would leave a site, tensor by tensor, before anything runs; trains nothing and sends nothing.
+
+        Args:
+            model: The task.
+            datamodule: Data of the sites; only how many cases there are and what they are like is looked at.
+            output: File for the whole page: .html, .md or .json.
+            ckpt_path: The folder of a run whose config is looked at; its model is not.
+
+        Raises:
+            ConfigError: As ``fit`` would, or if the file cannot be written as that.
+        """
+        try:
+            if output is not None:
+                require_ending(Path(output))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        data = self.executor.sees(datamodule)
+        page = officers_page(self, self._open(model, data, None), data)
+        if output is not None:
+            write(page, Path(output))
+        return page
 
     def offered(
         self, model: FederatedModule, datamodule: FederatedDataModule, institution: str, ckpt_path: str

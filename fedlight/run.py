@@ -20,6 +20,7 @@ from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor, InProcess
 from fedlight.history import History
+from fedlight.plugins.disclosure import beyond_site_level
 from fedlight.preparation import (
     ConfigError,
     build,
@@ -405,4 +406,5 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         },
         method=" + ".join(each.instance_id for each in (server.aggregator, *server.plugins)),
         num_parameters=sum(value.numel() for value in server.params.values()),
+        beyond=beyond_site_level((server.aggregator, *server.plugins), federation.local.share_cases),
     )

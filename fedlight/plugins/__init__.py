@@ -5,6 +5,7 @@ from fedlight.plugins.aggregator import Aggregator
 from fedlight.plugins.alignment import Alignment
 from fedlight.plugins.client_plugin import ClientPlugin
 from fedlight.plugins.codec import Codec, Lossless
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.plugins.harmonisation import Harmonisation
 from fedlight.plugins.plugin import Plugin
 from fedlight.plugins.style import StyleAugmentation
@@ -15,6 +16,7 @@ __all__ = [
     "Batch",
     "ClientPlugin",
     "Codec",
+    "Disclosure",
     "Harmonisation",
     "Lossless",
     "Plugin",

@@ -17,6 +17,15 @@ NO_PHASE = 1e-6
 """Amplitudes below this, in units of intensity, are rounding errors."""
 
 
+WIDE = 0.1
+"""Windows up to this share of the shorter side hold brightness, colour and shading; wider ones begin to hold shapes."""
+
+
+def beyond_window(window: float) -> str:
+    """Says that amplitudes are shared from a window so wide that it is more than style; nothing where it is not."""
+    return f"amplitudes up to {window:g} of the shorter side (window), more than the lowest {WIDE:g}" * (window > WIDE)
+
+
 def require_window(window: float) -> None:
     """Checks the half-width of a window as a share of an image's shorter side.
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.data_format import DataFormat
-from fedlight.plugins.amplitude import half_width, low_frequencies, require_window
+from fedlight.plugins.amplitude import beyond_window, half_width, low_frequencies, require_window
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure, of_single_images, over_images
 from fedlight.plugins.style import StyleAugmentation, require_min_images, require_spread
 from fedlight.update import Broadcast, RoundContext
 
@@ -37,6 +38,15 @@ class AmplitudeBank(StyleAugmentation):
         require_window(self.window)
         require_spread(self.spread)
         require_min_images(self.min_images)
+
+    def discloses(self) -> Disclosure | None:
+        if not self.active():
+            return None
+        return Disclosure(
+            "amplitudes of the lowest frequencies of the images, in each site's name to all",
+            f"low-frequency window only, mean {over_images(self.min_images)}",
+            beyond_window(self.window) or of_single_images(self.min_images, "amplitudes"),
+        )
 
     def check(self, data: DataFormat) -> None:
         if self.active():

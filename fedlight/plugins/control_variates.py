@@ -8,6 +8,7 @@ import torch
 
 from fedlight.plugins.aggregator import Aggregator
 from fedlight.plugins.client_plugin import ClientPlugin, Statistics
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.state import RunningMean, zip_map
 from fedlight.update import RoundContext
 
@@ -25,6 +26,15 @@ class ControlVariates(ClientPlugin):
         if others := [type(other).__name__ for other in plugins if isinstance(other, ControlVariates)]:
             names = ", ".join([type(self).__name__, *others])
             raise ValueError(f"plugins must have at most one with control variates, got {names}. Keep one of them.")
+
+    def discloses(self) -> Disclosure | None:
+        if not self.active():
+            return None
+        return Disclosure("how the site's mean gradient changed, as large as the model", "none")
+
+    def active(self) -> bool:
+        """Says whether sites share anything at all."""
+        return True
 
     def begin(self, context: RoundContext, previous: Statistics) -> None:
         super().begin(context, previous)

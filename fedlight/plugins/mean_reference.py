@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure, of_single_images, over_images
 from fedlight.plugins.harmonisation import Harmonisation
 from fedlight.plugins.style import require_min_images
 from fedlight.state import RunningMean
@@ -27,6 +29,9 @@ class MeanReference(Harmonisation):
     valid pixel are not measured.
     """
 
+    measured: ClassVar[str] = "statistics of images"
+    """What ``describe`` returns, in words."""
+
     min_images: int
 
     @abstractmethod
@@ -39,6 +44,15 @@ class MeanReference(Harmonisation):
 
     def validate(self) -> None:
         require_min_images(self.min_images)
+
+    def discloses(self) -> Disclosure | None:
+        if not self.active():
+            return None
+        return Disclosure(
+            f"{self.measured}, once, for a reference that all sites share",
+            f"mean {over_images(self.min_images)}, then over sites",
+            of_single_images(self.min_images, self.measured),
+        )
 
     # --- at the site -------------------------------------------------------------------------------------------
 

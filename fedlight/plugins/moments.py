@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fedlight.plugins.client_plugin import ClientPlugin, Statistics
+from fedlight.plugins.disclosure import Disclosure
 from fedlight.statistics import fuse_covariances, fuse_moments
 from fedlight.update import RoundContext
 
@@ -15,6 +16,18 @@ class FusedMoments(ClientPlugin):
 
     Sites share theirs under the same names. A stage keeps its moments where no site shared any.
     """
+
+    def discloses(self) -> Disclosure | None:
+        if not self.active():
+            return None
+        return Disclosure(
+            f"means and spreads of features at {', '.join(self.stages)}",
+            "over the places of all images that the site saw in a round, however few",
+        )
+
+    def active(self) -> bool:
+        """Says whether sites share anything at all."""
+        return True
 
     def begin(self, context: RoundContext, previous: Statistics) -> None:
         super().begin(context, previous)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch.optim import Optimizer
 
 from fedlight.data_format import DataFormat
+from fedlight.plugins.disclosure import Disclosure
 
 
 class Plugin(ABC):  # noqa: B024 - abstract methods are those of the extension points
@@ -48,6 +49,10 @@ class Plugin(ABC):  # noqa: B024 - abstract methods are those of the extension p
         Raises:
             ValueError: One sentence with the value, the rule and the way out.
         """
+
+    def discloses(self) -> Disclosure | None:
+        """Says what leaves a site because of this plugin, beside the model and its losses; None for nothing."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what must survive a restart: tensors, plain values, and dicts or lists of them."""

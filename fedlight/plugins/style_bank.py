@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.plugins.client_plugin import Statistics
+from fedlight.plugins.disclosure import Disclosure, of_single_images, over_images
 from fedlight.plugins.style import (
     StyleAugmentation,
     exchange_moments,
@@ -35,6 +36,9 @@ class StyleBank(StyleAugmentation):
     """
 
     null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
+    style: ClassVar[str] = "means and spreads of channels"
+    """What a style is, in words."""
+
     p: float
     min_images: int
 
@@ -56,6 +60,15 @@ class StyleBank(StyleAugmentation):
             others: (N, ...), float32, for every image what another site shared.
             valid: (N, H, W), bool.
         """
+
+    def discloses(self) -> Disclosure | None:
+        if not self.p:
+            return None
+        return Disclosure(
+            f"style at {', '.join(self.stages)} ({self.style}), in each site's name to all",
+            f"moments {over_images(self.min_images)}",
+            of_single_images(self.min_images, "the style"),
+        )
 
     def validate(self) -> None:
         require_probability(self.p)

@@ -133,6 +133,8 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
         yield "training", f"{run.rounds} rounds{_work(run.local_steps)}"
     if run.start_round and not run.scoring:
         yield "resumed", f"after round {run.start_round}"
+    if run.beyond and not run.scoring:
+        yield "shares", f"more than statistics of whole sites: {'; '.join(run.beyond)}"
     yield "folder", str(run.folder)
 
 

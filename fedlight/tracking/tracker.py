@@ -74,6 +74,7 @@ class RunInfo:
         num_samples: Training cases of every site.
         scoring: Which model is scored if a trained run is opened only for that; ``start_round`` is its round.
         distance_unit: Unit of the surface distances: "mm" where the data give a pixel spacing, else "px".
+        beyond: What sites share that is more than statistics of whole sites, clause by clause.
     """
 
     name: str
@@ -90,6 +91,7 @@ class RunInfo:
     num_samples: Mapping[str, int] = field(default_factory=dict)
     scoring: Literal["selected", "last"] | None = None
     distance_unit: Literal["mm", "px"] = "px"
+    beyond: tuple[str, ...] = ()
 
 
 class Tracker(ABC):

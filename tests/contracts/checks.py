@@ -267,6 +267,20 @@ def shares_site_level_only(cls: type[ClientPlugin]) -> None:
     assert shapes[0] == shapes[1]
 
 
+def what_is_shared_is_declared(cls: type[ClientPlugin]) -> None:
+    """A plugin that shares says what, in a sentence that is no more than a statistic of a site if it can be helped.
+
+    With its null setting it shares nothing and says so.
+    """
+    shares = bool(played(cls(), rounds=2).server.shared)
+    said = cls().discloses()
+    assert (said is not None) == shares
+    assert said is None or (said.what and said.protection)
+    if cls.null:
+        assert cls(**cls.null).discloses() is None
+        assert not played(cls(**cls.null), rounds=2).server.shared
+
+
 EVERY = (
     constructor_only_stores,
     null_setting_is_fedavg,
@@ -289,6 +303,7 @@ CLIENT = (
     hooks_are_gone,
     hard_batches_stay_finite,
     shares_site_level_only,
+    what_is_shared_is_declared,
 )
 
 

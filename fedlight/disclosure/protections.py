@@ -1,0 +1,45 @@
+"""What stands between a tensor and whoever would read it: the one place where protections are looked up for display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fedlight.plugins import Disclosure
+from fedlight.run import Run
+
+if TYPE_CHECKING:
+    from fedlight.federation import Federation
+
+NONE = "none"
+_SHARED = "shared/"
+
+
+def of_run(federation: Federation) -> Mapping[str, str]:
+    """Returns what the run does for all that a site sends: name of the setting to what it promises, in its own words.
+
+    A setting is listed here once it exists and is set; its ``str`` is what the officer reads.
+    """
+    settings = {
+        "example_privacy": getattr(federation.local, "example_privacy", None),
+        "secure_aggregation": getattr(federation, "secure_aggregation", None),
+    }
+    return {name: str(setting) for name, setting in settings.items() if setting}
+
+
+_IN_SHORT = {"example_privacy": "clipped and noised", "secure_aggregation": "masked in the sum"}
+"""What the settings of ``of_run`` do to parameters and running statistics."""
+
+
+def of_part(part: str, federation: Federation, run: Run) -> str:
+    """Returns what protects a part of an update: "parameters", "buffers" or "shared/<plugin>"."""
+    if part.startswith(_SHARED):
+        known = disclosures(run).get(part.removeprefix(_SHARED))
+        return NONE if known is None else known.protection
+    return "; ".join(_IN_SHORT[name] for name in of_run(federation)) or NONE
+
+
+def disclosures(run: Run) -> Mapping[str, Disclosure]:
+    """Returns what the run's plugins say that they share, by their names in messages."""
+    every = (run.server.aggregator, *run.server.plugins)
+    return {plugin.instance_id: known for plugin in every if (known := plugin.discloses()) is not None}
