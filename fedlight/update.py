@@ -120,7 +120,7 @@ class SiteFailure:
     Attributes:
         phase: "open", "fit" or "evaluate".
         kind: "raised" (an exception at the site), "refused" (an answer that the server does not accept), "lost"
-            (the process or the connection ended) or "late" (the deadline passed).
+            (the process or the connection ended), "late" (the deadline passed) or "spent" (its privacy budget is).
         reason: One sentence without the site's name.
     """
 

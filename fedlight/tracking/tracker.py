@@ -73,6 +73,7 @@ class RunInfo:
         num_parameters: Trainable parameters of the network.
         num_samples: Training cases of every site.
         scoring: Which model is scored if a trained run is opened only for that; ``start_round`` is its round.
+        privacy: Whose privacy is protected and how far, in words; empty if nobody's is.
         distance_unit: Unit of the surface distances: "mm" where the data give a pixel spacing, else "px".
     """
 
@@ -90,6 +91,7 @@ class RunInfo:
     num_samples: Mapping[str, int] = field(default_factory=dict)
     scoring: Literal["selected", "last"] | None = None
     distance_unit: Literal["mm", "px"] = "px"
+    privacy: str = ""
 
 
 class Tracker(ABC):
