@@ -180,9 +180,7 @@ class Federation:
                 except RoundFailedError as error:
                     if not error.spent:
                         raise
-                    log.warning(
-                        "training ends after round %d of %d: privacy budgets are spent", number - 1, self.rounds
-                    )
+                    log.warning("training ends after round %d: the sites have spent their privacy", number - 1)
                     break
             run.show()
         if watch is not None:

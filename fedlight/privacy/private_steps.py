@@ -17,7 +17,7 @@ _LEFT_ON_LAYERS = ("activations", "max_batch_len", "ft_compute_sample_grad")
 _LEFT_ON_PARAMETERS = ("grad_sample", "summed_grad", "_forward_counter", "_current_grad_sample")
 
 
-class NoisyOptimizer(DPOptimizer):
+class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
     """Opacus' optimizer with noise from the operating system in place of a generator that somebody could repeat."""
 
     def add_noise(self) -> None:

@@ -113,9 +113,8 @@ class FederatedModule(LightningModule):
         """
         for name, layer in self.named_modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                raise ValueError(
-                    f"model.norm must be group, got {type(layer).__name__} ({name}). Leave model.norm out."
-                )
+                kind = type(layer).__name__
+                raise ValueError(f"model.norm must be group, got {kind} ({name}). Leave model.norm out.")
 
     @abstractmethod
     def segment(self, batch: Batch) -> Tensor:
@@ -185,7 +184,7 @@ class FederatedModule(LightningModule):
     def _supervised(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         if not self.example_wise:
             return self.criterion(logits, masks, valid)
-        examples = zip(logits.split(1), masks.split(1), valid.split(1), strict=True)
+        examples = zip(*(torch.split(part, 1) for part in (logits, masks, valid)), strict=True)
         return torch.stack([self.criterion(*example) for example in examples]).mean()
 
     def _count(self, name: str, value: Tensor, size: int) -> None:
