@@ -334,6 +334,7 @@ class Federation:
             seconds=seconds | simulated,
             selected=selected,
             bytes_evaluate=traffic.evaluate,
+            metrics=run.server.aggregator.report(),
         )
         with section("record"):
             run.tracker.on_round(record)
@@ -372,6 +373,7 @@ class Federation:
             num_samples=samples,
             weights={site: float(samples[site] if self.weighting == "samples" else 1) for site in run.sites},
             evaluations=dict(run.evaluations),
+            rate=float(self.cohort) if self.sampling == "poisson" else 1.0,
         )
 
     def _evaluate(

@@ -162,6 +162,8 @@ def _round_line(record: RoundRecord) -> Text:
     if losses:
         parts.append(f"loss {sum(losses) / len(losses):.4f}")
     parts += _dice(record.evaluations)
+    if "epsilon" in record.metrics:
+        parts.append(f"epsilon {record.metrics['epsilon']:.2f}")
     if "round" in record.seconds:
         parts.append(duration(record.seconds["round"]))
     return Text("  ".join(parts), "bold").append("  best so far" if record.selected else "", "green")

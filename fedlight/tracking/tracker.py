@@ -42,6 +42,7 @@ class RoundRecord:
             without evaluation.
         selected: Whether this round's model is the best so far on the source sites' validation cases.
         bytes_evaluate: Bytes of what sites were sent to evaluate the model.
+        metrics: What the aggregator says of the rounds until this one: "epsilon", ...
     """
 
     round: int
@@ -53,6 +54,7 @@ class RoundRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     selected: bool = False
     bytes_evaluate: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

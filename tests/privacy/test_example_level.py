@@ -140,13 +140,14 @@ def test_a_patient_has_one_sample_however_many_images_there_are() -> None:
 def test_a_round_is_charged_before_it_is_trained_and_refused_before_it_is_too_much() -> None:
     ledger = Ledger()
     account = Account(ExampleLevel(epsilon=3.0, noise=2.0), ledger)
-    rounds = 0
+    affordable = 0
+    while epsilon([Charge(2.0, 0.2, 5 * (affordable + 1))], 1e-5, "rdp") <= 3:
+        affordable += 1
+    for _ in range(affordable):
+        assert account.open_round(patients=20, batch_size=4, steps=5, rounds=99) == Terms(2.0, 0.2, 5, 20)
     with pytest.raises(BudgetSpentError, match="above its budget of 3"):
-        while True:
-            terms = account.open_round(patients=20, batch_size=4, steps=5, rounds=99)
-            rounds += 1
-    assert terms == Terms(2.0, 0.2, 5, 20)
-    assert ledger.charges == (Charge(2.0, 0.2, 5 * rounds),)
+        account.open_round(patients=20, batch_size=4, steps=5, rounds=99)
+    assert ledger.charges == (Charge(2.0, 0.2, 5 * affordable),)
     assert 0 < account.spent <= 3
 
 
@@ -160,7 +161,7 @@ def test_a_budget_lasts_for_the_planned_rounds_and_no_more() -> None:
 
 
 def test_delta_means_something_for_so_many_patients() -> None:
-    with pytest.raises(ValueError, match="delta must be below 1 in 40 patients, got 0.1"):
+    with pytest.raises(ValueError, match="delta must be below 1 in 40 patients"):
         Account(ExampleLevel(delta=0.1), Ledger()).open_round(40, 2, 5, 4)
 
 
