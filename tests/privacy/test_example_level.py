@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from fedlight_algorithms import CORAL, DSU, QFFL, BigAug, CrossMixStyle, Ditto, FedBN, FedProx, FedRep, FedSAM, MixStyle
 from torch import Tensor
 from torch.optim import SGD
@@ -217,6 +220,12 @@ def test_a_round_that_is_trained_again_is_paid_again(federate: Federate) -> None
     again = private(federate, rounds=2).fit(example_task(), small_sites(), ckpt_path="last")
     ledger = Ledger(again.sites / "site1" / "privacy.json")
     assert sum(charge.steps for charge in ledger.charges) == 6
+
+
+def test_the_config_shows_every_argument_with_its_default() -> None:
+    path = Path(__file__).resolve().parents[2] / "configs" / "privacy" / "example_level.yaml"
+    shown = yaml.safe_load(path.read_text())["federation"]["example_privacy"]
+    assert shown == {p.name: p.default for p in inspect.signature(ExampleLevel).parameters.values()}
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
