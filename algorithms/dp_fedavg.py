@@ -231,7 +231,7 @@ def noisy(mean: Tensor, normal: Tensor, deviation: float) -> Tensor:
 
 def noise_of_model(noise: float, bits: float) -> float:
     """Returns z_delta, with which model and bound together are as private as one release with noise z."""
-    return (noise**-2 - (2 * bits) ** -2) ** -0.5
+    return 1 / math.sqrt(noise**-2 - (2 * bits) ** -2)
 
 
 def followed(clip: float, shorter: float, quantile: float, rate: float) -> float:
