@@ -14,7 +14,7 @@ a whole site, towards those who see models: the record of every round has epsilo
 The server is trusted: it sees single changes. With fewer than about a hundred sites, noise that hides one is as large
 as what all of them learn: expect a useless model or an epsilon that promises nothing, and protect patients instead
 (``federation.example_privacy``). Secure aggregation: no, as the server counts every site alike and not by its weight; a
-plain sum would do. Cost: 1.00 times FedAvg's time. Settings that matter: ``noise``, 0.3 to 1 for a thousand sites;
+plain sum would do. Cost: 1.01 times FedAvg's time. Settings that matter: ``noise``, 0.3 to 1 for a thousand sites;
 ``clip``, the bound of the first round, which then grows or shrinks by about a tenth a round;
 ``federation.sampling: poisson`` with a small ``federation.cohort``, without which epsilon is that of a site that takes
 part in every round.
