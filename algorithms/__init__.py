@@ -10,6 +10,7 @@ from fedlight_algorithms.coral import CORAL
 from fedlight_algorithms.cross_efdmix import CrossEFDMix
 from fedlight_algorithms.cross_mixstyle import CrossMixStyle
 from fedlight_algorithms.ditto import Ditto
+from fedlight_algorithms.dp_fedavg import ClippedChange, DPFedAvg
 from fedlight_algorithms.dsu import DSU
 from fedlight_algorithms.efdmix import EFDMix
 from fedlight_algorithms.elcfs import ELCFS
@@ -75,9 +76,11 @@ __all__ = [
     "AmplitudeMix",
     "BezierRemap",
     "BigAug",
+    "ClippedChange",
     "CoordinateMedian",
     "CrossEFDMix",
     "CrossMixStyle",
+    "DPFedAvg",
     "Discriminator",
     "Ditto",
     "DynamicRegularizer",

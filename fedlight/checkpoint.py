@@ -47,6 +47,11 @@ class SiteStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def ledger(self) -> Path:
+        """File of what the site has spent of its privacy budget; no round takes anything back from it."""
+        return self.folder / "privacy.json"
+
     def save(self, round: int, saved: Mapping[str, Any]) -> None:
         """Keeps the state after a round and forgets all but the last two."""
         self.folder.mkdir(parents=True, exist_ok=True)

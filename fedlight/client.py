@@ -10,13 +10,18 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from fedlight import state
+from fedlight.batch import Batch
 from fedlight.buffers import recalibrate
 from fedlight.channel import Compression, SiteEnd
 from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.metrics import mean_over_sites, summarise
 from fedlight.plugins import ClientPlugin, Harmonisation
+from fedlight.privacy import secret
+from fedlight.privacy.accounting import Ledger
+from fedlight.privacy.example_level import Account, ExampleLevel
 from fedlight.randomness import derive, generator, seeded
 from fedlight.state import State
 from fedlight.stopwatch import section
@@ -44,6 +49,7 @@ class LocalTraining:
         trainer: Arguments of the client's own Trainer.
         measures: What the aggregator wants to be measured at every site (see ``Aggregator.measures``).
         compression: What updates and broadcasts are written with.
+        example_privacy: How little an update may depend on any one patient; None for any amount.
     """
 
     epochs: int = 1
@@ -55,6 +61,7 @@ class LocalTraining:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     measures: Sequence[str] = ()
     compression: Compression = field(default_factory=Compression)
+    example_privacy: ExampleLevel | None = None
 
     def steps_of(self, institutions: Sequence[str]) -> int | None:
         """Returns the optimizer steps that a client of some institutions makes in a round; None for whole epochs.
@@ -74,6 +81,7 @@ class Client:
         plugins: Client plugins, owned by this client, in config order.
         local: How to train.
         progress: Called a few times a second while training.
+        ledger: Where the site keeps what it has spent of its privacy budget; in memory if left out.
     """
 
     def __init__(
@@ -84,6 +92,7 @@ class Client:
         plugins: Sequence[ClientPlugin],
         local: LocalTraining,
         progress: Progress | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.site = site
         self.module = module
@@ -97,6 +106,8 @@ class Client:
         self.own: State = {}  # parameters and buffers that stay here
         self.channel = SiteEnd(local.compression)
         self._shapes_kept = True
+        settings = local.example_privacy
+        self._account = None if settings is None else Account(settings, ledger or Ledger())
 
     # --- the phases of a round -----------------------------------------------------------------------------------
 
@@ -116,7 +127,7 @@ class Client:
                 for plugin in self.plugins:
                     plugin.generator = generator(context.seed, *stream, plugin.instance_id)
                     plugin.on_round_start(self.site, self.module, broadcast)
-                metrics = self._train(context.round, derive(context.seed, *stream, "data"))
+                metrics = self._train(context, derive(context.seed, *stream, "data"))
                 shared = self._end_round()
                 scores = self._local_scores(context)
         finally:
@@ -203,6 +214,7 @@ class Client:
             "optimizer": None if self._optimizer_state is None else dict(self._optimizer_state),
             "plugins": {plugin.instance_id: plugin.state_dict() for plugin in self.plugins},
             "channel": self.channel.state_dict(),
+            "privacy": [] if self._account is None else self._account.ledger.rows(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -213,25 +225,45 @@ class Client:
         for plugin in self.plugins:
             plugin.load_state_dict(saved["plugins"][plugin.instance_id])
         self.channel.load_state_dict(saved.get("channel", {}))
+        if self._account is not None:
+            self._account.ledger.restore(saved.get("privacy", []))
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _train(self, round: int, seed: int) -> dict[str, float]:
-        trainer = self._resident_trainer()
+    def _train(self, context: RoundContext, seed: int) -> dict[str, float]:
         steps = self.local.steps_of(self.data.institutions(self.site))
+        if self._account is not None:
+            return self._train_privately(self._account, context, steps)
         loader = self.data.train_loader(self.site, seed=seed, steps=steps)
-        epochs = 1 if self.local.steps else self.local.epochs
+        done = self._run_trainer(context.round, loader, epochs=1 if steps else self.local.epochs)
+        # what callbacks of the user log stays here
+        logged = self._resident_trainer().callback_metrics
+        return {**{name: float(logged[name]) for name in self.module.reported}, "steps": float(done)}
+
+    def _train_privately(self, account: Account, context: RoundContext, steps: int | None) -> dict[str, float]:
+        """Trains under example-level privacy; no loss is reported, as nothing covers it."""
+        patients, size = self.data.patients(self.site), self.data.batch_size
+        steps = steps or self.local.epochs * -(-patients // size)
+        terms = account.open_round(patients, size, steps, context.rounds)
+        draws = secret.poisson(patients, terms.rate, steps)
+        loader = self.data.patient_loader(self.site, draws, seed=secret.seed())
+        with account.steps(self.module, terms):
+            done = self._run_trainer(context.round, loader, epochs=1)
+        return {"steps": float(done), "epsilon": account.spent}
+
+    def _run_trainer(self, round: int, loader: DataLoader[Batch], epochs: int) -> int:
+        """Makes some passes over a loader and returns the number of steps."""
+        trainer = self._resident_trainer()
         # a second fit with unchanged max_epochs trains nothing, silently: Lightning 9636, 11425
         trainer.fit_loop.max_epochs = trainer.current_epoch + epochs
-        self._report.begin(round, epochs * len(loader))
+        steps = epochs * len(loader)
+        self._report.begin(round, steps)
         with quiet_lightning(), interruptible(), section("Trainer: set-up and loop"):
             trainer.fit(self.module, train_dataloaders=loader)
         self._epochs = trainer.current_epoch
         if self.local.optimizer_state == "keep":
             self._optimizer_state = copy.deepcopy(trainer.optimizers[0].state_dict()["state"])
-        # what callbacks of the user log stays here
-        logged = {name: float(trainer.callback_metrics[name]) for name in self.module.reported}
-        return {**logged, "steps": float(epochs * len(loader))}
+        return steps
 
     def _score_own(self, context: RoundContext, stage: Stage, detailed: bool) -> tuple[Evaluation, ...]:
         """Scores the model that is loaded on the site's institutions, with running statistics by the policy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,6 +24,7 @@ from fedlight.executors.executor import Phase
 from fedlight.history import rebased
 from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless
 from fedlight.preparation import ConfigError, build, check_codecs, check_rounds, check_trainer, prepare, prototypes
+from fedlight.privacy.example_level import ExampleLevel
 from fedlight.profile import show
 from fedlight.run import Run, load_model, trained
 from fedlight.schedule import Plan, Schedule, Synchronous
@@ -34,6 +36,8 @@ from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import predict_folder, readable_images
 from fedlight.tracking import RoundRecord, Tracker
 from fedlight.update import Broadcast, Evaluation, RoundContext, SiteFailure, Update
+
+log = logging.getLogger("fedlight")
 
 Weighting = Literal["samples", "uniform"]
 
@@ -72,6 +76,8 @@ class Federation:
         uplink: Codecs that write what a site changed, one after the other; by default the model is sent as it is.
         downlink: Codecs that write what changed in the model that the sites have; by default it is sent as it is.
         error_feedback: Whether a site adds what its codecs lost to its next update.
+        example_privacy: How little a site's updates may depend on any one of its patients (``ExampleLevel``); by
+            default nothing bounds it.
         threads: Threads of torch while a site works; torch's own choice if left out. Small networks gain little from
             a second one, and runs repeat bit for bit at the same number.
         executor: Where clients run.
@@ -106,6 +112,7 @@ class Federation:
         uplink: Sequence[Codec | Lossless] = (),
         downlink: Sequence[Codec | Lossless] = (),
         error_feedback: bool = True,
+        example_privacy: ExampleLevel | None = None,
         threads: int | None = None,
         executor: Executor | None = None,
         trackers: Sequence[Tracker] = (),
@@ -130,6 +137,7 @@ class Federation:
             trainer=trainer or {},
             measures=tuple(aggregator.measures),
             compression=Compression(uplink, downlink, error_feedback),
+            example_privacy=example_privacy,
         )
         self.executor = executor or InProcess()
         self.trackers, self.console = trackers, console
@@ -168,8 +176,14 @@ class Federation:
             for number in range(done + 1, self.rounds + 1):
                 if run.selection.exhausted:
                     break
-                with section("rounds: all else"):
-                    self._round(run, number)
+                try:
+                    with section("rounds: all else"):
+                        self._round(run, number)
+                except RoundFailedError as error:
+                    if not error.spent:
+                        raise
+                    log.warning("training ends after round %d: the sites have spent their privacy", number - 1)
+                    break
             run.show()
         if watch is not None:
             show(watch, run.server.round - done, run.folder.path)
@@ -351,6 +365,7 @@ class Federation:
             seconds=seconds | simulated,
             selected=selected,
             bytes_evaluate=traffic.evaluate,
+            metrics=run.server.aggregator.report(),
         )
         with section("record"):
             run.tracker.on_round(record)
@@ -414,6 +429,7 @@ class Federation:
             num_samples=samples,
             weights={site: float(samples[site] if self.weighting == "samples" else 1) for site in run.sites},
             evaluations=dict(run.evaluations),
+            rate=float(self.cohort) if self.sampling == "poisson" else 1.0,
         )
 
     def _evaluate(

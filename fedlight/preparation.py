@@ -16,6 +16,7 @@ from fedlight.cohort import Sampling, cohort_size
 from fedlight.data.federated import DataError, FederatedDataModule
 from fedlight.plugins import Aggregator, ClientPlugin, Codec, Harmonisation, Lossless, Plugin
 from fedlight.plugins.combinations import check_shared, check_together
+from fedlight.privacy.example_level import ExampleLevel, check_run
 from fedlight.randomness import seeded
 from fedlight.state import parameters_of
 from fedlight.tasks.federated_module import FederatedModule
@@ -105,6 +106,28 @@ def build(module: FederatedModule, data: FederatedDataModule, plugins: Sequence[
         check_shared([plugin for plugin in plugins if isinstance(plugin, ClientPlugin)], params)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def check_private(
+    settings: ExampleLevel | None,
+    module: FederatedModule,
+    aggregator: Aggregator,
+    plugins: Sequence[ClientPlugin],
+    trainer: Mapping[str, Any],
+) -> None:
+    """Checks what a run under example-level privacy is made of; its network is built.
+
+    Raises:
+        ConfigError: If a setting cannot work, or lets a patient count for more than is charged.
+    """
+    if settings is None:
+        return
+    try:
+        settings.validate()
+        module.check_examples()
+        check_run(aggregator, plugins, trainer)
+    except ValueError as error:
+        raise ConfigError(f"example_privacy: {error}") from error
 
 
 def check_buffers(policy: str, buffers: Mapping[str, Tensor], private: Collection[str]) -> None:

@@ -25,6 +25,7 @@ from fedlight.preparation import (
     ConfigError,
     build,
     check_buffers,
+    check_private,
     check_same_config,
     check_scored_config,
     differences,
@@ -129,6 +130,7 @@ class Run:
         params, buffers = state.parameters_of(module), state.buffers_of(module)
         server = Server(aggregator, plugins, params, buffers, federation.local.compression)
         check_buffers(federation.local.buffers, server.buffers, server.private)
+        check_private(federation.local.example_privacy, module, aggregator, plugins, federation.local.trainer)
         watching = [ConsoleTracker()] if federation.console else []
         return cls(
             folder=folder,
@@ -407,4 +409,5 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         method=" + ".join(each.instance_id for each in (server.aggregator, *server.plugins)),
         num_parameters=sum(value.numel() for value in server.params.values()),
         beyond=beyond_site_level((server.aggregator, *server.plugins), federation.local.share_cases),
+        privacy=str(federation.local.example_privacy or ""),
     )

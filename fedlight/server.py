@@ -33,6 +33,11 @@ class RoundFailedError(RuntimeError):
         super().__init__(message)
         self.failures = tuple(failures)
 
+    @property
+    def spent(self) -> bool:
+        """Whether it is privacy budgets that ended, and nothing went wrong."""
+        return bool(self.failures) and all(failure.kind == "spent" for failure in self.failures)
+
 
 @dataclass
 class Traffic:

@@ -41,6 +41,8 @@ class RoundContext:
         num_samples: Training cases of every site.
         weights: What every site counts for in an average: its cases, or 1 under uniform weighting.
         evaluations: The latest evaluation of every site on its validation cases; empty before the first.
+        rate: Probability with which a site takes part in a round whatever the others do (Poisson sampling); 1 where
+            cohorts are not drawn like that.
     """
 
     round: int
@@ -51,6 +53,7 @@ class RoundContext:
     num_samples: Mapping[str, int]
     weights: Mapping[str, float]
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    rate: float = 1.0
 
     @property
     def progress(self) -> float:
@@ -120,8 +123,8 @@ class SiteFailure:
     Attributes:
         phase: "open", "fit" or "evaluate".
         kind: "raised" (an exception at the site), "refused" (an answer that the server does not accept), "lost"
-            (the process or the connection ended), "late" (the deadline passed) or "outdated" (it lacks the version of
-            the model that its message goes on from; it is then sent the whole model).
+            (the process or the connection ended), "late" (the deadline passed), "outdated" (it lacks the version of
+            the model that its message goes on from; it is then sent the whole model) or "spent" (its privacy budget is).
         reason: One sentence without the site's name.
     """
 

@@ -141,7 +141,7 @@ def _plain_evaluation(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _plain_context(context: RoundContext) -> dict[str, Any]:
-    plain = {name: getattr(context, name) for name in ("round", "rounds", "seed")}
+    plain = {name: getattr(context, name) for name in ("round", "rounds", "seed", "rate")}
     evaluations = {site: _plain_evaluation(each) for site, each in context.evaluations.items()}
     return plain | {
         "sites": list(context.sites),
@@ -305,6 +305,7 @@ def _broadcast(header: Mapping[str, Any], parts: _Parts) -> Broadcast:
         num_samples=_numbers(plain, "num_samples"),
         weights=_numbers(plain, "weights"),
         evaluations={site: _evaluation(each) for site, each in _field(plain, "evaluations", dict).items()},
+        rate=_field(plain, "rate", float),
     )
     model: Any = _field(header, "model", str)
     if model not in _MODELS:

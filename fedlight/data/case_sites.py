@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from fedlight.batch import Batch
 from fedlight.data.cases import Case, Survey, keep_within, make_case, make_cases
 from fedlight.data.content import check_content
-from fedlight.data.dataset import EvaluationBatches, InOrder, Shuffled, TrainingBatches, batches
+from fedlight.data.dataset import Drawn, EvaluationBatches, InOrder, Shuffled, TrainingBatches, batches, by_patient
 from fedlight.data.federated import DataError, FederatedDataModule, Stage
 from fedlight.data.findings import KINDS, Findings
 from fedlight.data.image_files import ImageSource
@@ -126,6 +126,16 @@ class CaseSites(FederatedDataModule):
         cases = self._train_cases(site)
         dataset = TrainingBatches(cases, self._augmentation, self.foreground_patches, seed)
         return batches(dataset, Shuffled(len(cases), self.batch_size, steps, seed), self.num_workers, seed)
+
+    def patients(self, site: str) -> int:
+        """The number of patients among the training cases of a client; one at two institutions counts twice."""
+        return len(by_patient(self._train_cases(site)))
+
+    def patient_loader(self, site: str, draws: Sequence[Sequence[int]], *, seed: int) -> DataLoader[Batch]:
+        """Returns one training batch a draw, in which every drawn patient has one sample of one of its cases."""
+        cases = self._train_cases(site)
+        dataset = TrainingBatches(cases, self._augmentation, self.foreground_patches, seed)
+        return batches(dataset, Drawn(by_patient(cases), draws, seed), self.num_workers, seed)
 
     def loader(self, institution: str, stage: Stage) -> DataLoader[Batch]:
         """Returns whole cases of an institution in order of their names; one at a time where they differ in size."""

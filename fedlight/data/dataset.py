@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +56,7 @@ class TrainingBatches(Dataset[Batch]):
         self.seed = seed
 
     def __getitem__(self, places: Sequence[Place]) -> Batch:
-        return to_batch([self._sample(place) for place in places])
+        return to_batch([self._sample(place) for place in places] or [blank(self.cases[0])])
 
     def _sample(self, place: Place) -> Sample:
         case = self.cases[place.index]
@@ -121,6 +123,33 @@ class Shuffled(Sampler[list[Place]]):
         return torch.cat(shuffled)[:samples].tolist() if shuffled else []
 
 
+class Drawn(Sampler[list[Place]]):
+    """The places of batches of patients: one case, drawn at random, of every patient of a draw.
+
+    Args:
+        patients: For every patient the indices of its cases.
+        draws: Indices of patients, one list a batch.
+        seed: Of the choice among a patient's cases.
+    """
+
+    def __init__(self, patients: Sequence[Sequence[int]], draws: Sequence[Sequence[int]], seed: int) -> None:
+        self.patients = patients
+        self.draws = draws
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        position = count()
+        for draw in self.draws:
+            yield [self._place(next(position), self.patients[patient]) for patient in draw]
+
+    def _place(self, position: int, cases: Sequence[int]) -> Place:
+        chosen = torch.randint(len(cases), (), generator=generator(self.seed, "case", position))
+        return Place(position, cases[int(chosen)])
+
+
 class InOrder(Sampler[list[int]]):
     """Batches of indices in order.
 
@@ -158,6 +187,22 @@ def batches(
 
 def _unchanged(batch: Any) -> Any:
     return batch
+
+
+def by_patient(cases: Sequence[Case]) -> list[list[int]]:
+    """Returns for every patient of an institution the indices of its cases, in the order in which they come."""
+    patients: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, case in enumerate(cases):
+        patients[case.site, case.group].append(index)
+    return list(patients.values())
+
+
+def blank(case: Case) -> Sample:
+    """Returns a black sample of the size of others, without a valid pixel."""
+    prepared = case.preparation
+    size = prepared.patch or prepared.grid or case.facts.size
+    mask = np.zeros(size, np.uint8)
+    return Sample(np.zeros((*size, prepared.channels), np.uint8), mask, mask.astype(np.bool_), case)
 
 
 def to_batch(samples: Sequence[Sample]) -> Batch:

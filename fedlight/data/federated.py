@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,9 @@ class FederatedDataModule(LightningDataModule):
     "val" and "test"; all cases of a held-out site are "test". With ``pooled``, all training institutions form one
     client called "pooled", which is the reference arm of centralised training.
     """
+
+    batch_size: int
+    """Samples in a batch."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -77,6 +81,21 @@ class FederatedDataModule(LightningDataModule):
         With ``steps``, whole passes over the data follow each other, each shuffled anew, until there are enough
         full batches. All randomness of shuffling, patches and transforms comes from ``seed``.
         """
+
+    def patients(self, site: str) -> int:
+        """The number of patients among the training cases of a client, the unit of example-level privacy."""
+        raise NotImplementedError(f"{type(self).__name__} does not know patients")
+
+    def patient_loader(self, site: str, draws: Sequence[Sequence[int]], *, seed: int) -> DataLoader[Batch]:
+        """Returns one training batch a draw, in which every drawn patient has one sample of one of its cases.
+
+        Args:
+            site: The client.
+            draws: Indices of patients, at most once in a draw. A draw of none gives an image without a valid pixel,
+                which has no gradient.
+            seed: Of everything else that is random: which case of a patient, patches, transforms.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not know patients")
 
     @abstractmethod
     def loader(self, institution: str, stage: Stage) -> DataLoader[Batch]:

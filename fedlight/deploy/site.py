@@ -21,7 +21,7 @@ from fedlight.deploy.relay import state
 from fedlight.executors.executor import ClientFactory, Phase, Reply
 from fedlight.executors.workplace import Workplace, torch_threads
 from fedlight.federation import Federation
-from fedlight.preparation import build, prototypes, rehearse
+from fedlight.preparation import build, check_private, prototypes, rehearse
 from fedlight.serialization import write_bytes
 from fedlight.state import buffers_of, parameters_of
 from fedlight.tasks.federated_module import FederatedModule
@@ -51,7 +51,9 @@ class Site:
         self._data.stay_at(node.site, Path(node.data) if node.data else None)
         self._data.prepare()
         federation = self._federation
-        build(self._module, self._data, prototypes(federation.aggregator, federation.plugins)[1], federation.seed)
+        aggregator, plugins = prototypes(federation.aggregator, federation.plugins)
+        build(self._module, self._data, plugins, federation.seed)
+        check_private(federation.local.example_privacy, self._module, aggregator, plugins, federation.local.trainer)
         rehearse(self._module, self._data)
         self._plugins = prototypes(federation.aggregator, federation.plugins)[1]
         self._agreement = agreement(federation.config, self._plugins)

@@ -13,6 +13,7 @@ from fedlight.checkpoint import SiteStore
 from fedlight.client import Client, LocalTraining, Progress
 from fedlight.data.federated import FederatedDataModule
 from fedlight.plugins import ClientPlugin
+from fedlight.privacy.accounting import Ledger
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.update import Broadcast, Evaluation, SiteFailure, Update
 
@@ -44,10 +45,16 @@ class ClientFactory:
 
     def __call__(self, site: str, round: int, progress: Progress | None = None) -> Client:
         """Makes the client of a site as it was after a round (0: at the start)."""
-        client = Client(
-            site, copy.deepcopy(self.module), self.data, copy.deepcopy(list(self.plugins)), self.local, progress
-        )
         store = self.store(site)
+        client = Client(
+            site,
+            copy.deepcopy(self.module),
+            self.data,
+            copy.deepcopy(list(self.plugins)),
+            self.local,
+            progress,
+            Ledger(store.ledger),
+        )
         saved = store.selected() if self.selected else store.load(round)
         if saved is not None:
             client.load_state_dict(saved)

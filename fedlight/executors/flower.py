@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fedlight")
 
 _KEPT = 2  # rounds that are remembered of every site, as many as both sides keep
-_KINDS = ("raised", "refused", "lost", "late", "outdated")
+_KINDS = ("raised", "refused", "lost", "late", "outdated", "spent")
 _POLL = 0.2  # seconds between looks for answers
 _LOOK = 5.0  # seconds between looks for nodes that have gone
 

@@ -13,6 +13,7 @@ from fedlight.channel import OutdatedError
 from fedlight.client import Client, Progress
 from fedlight.data.federated import Stage
 from fedlight.executors.executor import ClientFactory, Phase, Reply
+from fedlight.privacy.example_level import BudgetSpentError
 from fedlight.stopwatch import section
 from fedlight.update import Broadcast, SiteFailure
 
@@ -69,9 +70,11 @@ class Workplace:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
+            self._forget(site)
+            if isinstance(error, BudgetSpentError):  # no fault of anybody
+                return SiteFailure(site, broadcast.context.round, phase, "spent", str(error))
             with (self._make_client.folder.parent / "errors.log").open("a") as file:
                 file.write(f"{site}, round {broadcast.context.round}, {phase}\n{traceback.format_exc()}\n")
-            self._forget(site)
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return SiteFailure(site, broadcast.context.round, phase, "raised", " ".join(reason.split()))
 

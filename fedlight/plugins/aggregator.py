@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from fedlight.plugins.plugin import Plugin
@@ -53,6 +53,10 @@ class Aggregator(Plugin):
     @abstractmethod
     def finish(self) -> State:
         """Returns the next global parameters, with the names, shapes and dtypes of ``params``."""
+
+    def report(self) -> Mapping[str, float]:
+        """Returns numbers about the rounds that are finished, for the record of the last of them."""
+        return {}
 
     def client_half(self) -> ClientPlugin | None:
         """Returns the plugin that every client must run for this aggregator, if any."""

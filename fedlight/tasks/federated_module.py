@@ -32,6 +32,8 @@ class FederatedModule(LightningModule):
 
     The network is built in ``configure_model``, so that constructing a task is free and its initial weights depend
     on the run's seed alone. The client sets ``plugins``, ``global_round`` and ``optimizer_state`` before each round.
+    Example-level privacy sets ``example_wise``, so that the loss is the plain mean of those of single images, and
+    ``finish_optimizer``, which wraps the optimizer last of all.
 
     Args:
         optimizer: Makes the optimizer from the parameters.
@@ -56,6 +58,8 @@ class FederatedModule(LightningModule):
         self.optimizer_state: Mapping[Any, Any] | None = None
         self.detailed = False  # whether `score` measures surface distances and calibration too
         self.rows: list[Row] = []
+        self.example_wise = False
+        self.finish_optimizer: Callable[[Optimizer], Optimizer] | None = None
         self._batch: Batch | None = None
         self._features: dict[str, Tensor] = {}
         self._hooks: list[RemovableHandle] = []
@@ -101,6 +105,17 @@ class FederatedModule(LightningModule):
             valid: (N, H, W), bool.
         """
 
+    def check_examples(self) -> None:
+        """Checks that what an image contributes to a step does not depend on the others of its batch.
+
+        Raises:
+            ValueError: Naming the setting that mixes images.
+        """
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                kind = type(layer).__name__
+                raise ValueError(f"model.norm must be group, got {kind} ({name}). Leave model.norm out.")
+
     @abstractmethod
     def segment(self, batch: Batch) -> Tensor:
         """Returns class probabilities (N, classes, height, width), float32, on the grid of the cases as read."""
@@ -144,7 +159,7 @@ class FederatedModule(LightningModule):
     def _objective(self, batch: Batch, report: bool = True) -> Tensor:
         """The supervised loss of a styled pass plus every plugin's penalty."""
         logits, features = self._styled_pass(batch)
-        loss = self.criterion(logits, batch["mask"], batch["valid"])
+        loss = self._supervised(logits, batch["mask"], batch["valid"])
         step = Step(
             images=batch["image"],
             masks=batch["mask"],
@@ -165,6 +180,12 @@ class FederatedModule(LightningModule):
                 if report:
                     self._count(f"{plugin.instance_id}/penalty", penalty, size)
         return loss
+
+    def _supervised(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+        if not self.example_wise:
+            return self.criterion(logits, masks, valid)
+        examples = zip(*(torch.split(part, 1) for part in (logits, masks, valid)), strict=True)
+        return torch.stack([self.criterion(*example) for example in examples]).mean()
 
     def _count(self, name: str, value: Tensor, size: int) -> None:
         """Adds a step to a mean of the epoch; ``self.log`` takes half a millisecond, so it is called once an epoch."""
@@ -251,7 +272,7 @@ class FederatedModule(LightningModule):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(self.optimizer_state)})
         for plugin in self.plugins:
             optimizer = plugin.wrap_optimizer(optimizer)
-        return optimizer
+        return optimizer if self.finish_optimizer is None else self.finish_optimizer(optimizer)
 
     @torch.no_grad()
     def mean_loss(self, batches: Iterable[Batch]) -> float:

@@ -217,6 +217,18 @@ class SegmentationTask(FederatedModule):
             batch_dice=self.batch_dice,
         )
 
+    def check_examples(self) -> None:
+        """Checks that neither network nor loss mixes the images of a batch.
+
+        Raises:
+            ValueError: Naming the setting that does.
+        """
+        super().check_examples()
+        if self.batch_dice and self.dice_weight:
+            raise ValueError(
+                "model.batch_dice must be false, got true: Dice over a batch mixes its images. Set it to false."
+            )
+
     # --- inference ---------------------------------------------------------------------------------------------
 
     def segment(self, batch: Batch) -> Tensor:

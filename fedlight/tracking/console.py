@@ -125,6 +125,8 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
         yield "held out", f"{', '.join(run.held_out)} (no part in training)"
     if run.method:
         yield "method", run.method
+    if run.privacy and not run.scoring:
+        yield "privacy", run.privacy
     if run.num_parameters:
         yield "network", f"{run.num_parameters / 1e6:.2f} M trainable parameters"
     if run.scoring:
@@ -162,6 +164,8 @@ def _round_line(record: RoundRecord) -> Text:
     if losses:
         parts.append(f"loss {sum(losses) / len(losses):.4f}")
     parts += _dice(record.evaluations)
+    if "epsilon" in record.metrics:
+        parts.append(f"epsilon {record.metrics['epsilon']:.2f}")
     if "round" in record.seconds:
         parts.append(duration(record.seconds["round"]))
     return Text("  ".join(parts), "bold").append("  best so far" if record.selected else "", "green")
@@ -182,6 +186,8 @@ def _site_line(name: str, worked: SiteRound | None, evaluation: Evaluation | Non
     parts += [f"{heading(metric, '')} {scores[metric]:.4f}" for metric in ("dice", "iou") if metric in scores]
     if worked is not None:
         parts.append(f"{worked.num_samples:>4} cases")
+    if "epsilon" in metrics:
+        parts.append(f"epsilon {metrics['epsilon']:.2f}")
     if "seconds" in metrics:
         parts.append(f"{metrics['seconds']:.1f} s")
     return Text("  " + "  ".join(parts).rstrip())

@@ -110,7 +110,8 @@ def _whole_round_row(record: RoundRecord) -> Row:
     if last is not None:
         row |= {"mean_dice": mean(record.evaluations, "dice")}
         row |= {"worst_dice": plain(last.metrics["dice"]), "worst_site": last.site}
-    return row | {f"seconds_{phase}": plain(seconds) for phase, seconds in record.seconds.items()}
+    row |= {f"seconds_{phase}": plain(seconds) for phase, seconds in record.seconds.items()}
+    return _with_metrics(row, record.metrics)
 
 
 def _with_metrics(known: Row, metrics: Mapping[str, float]) -> Row:

@@ -42,6 +42,7 @@ class RoundRecord:
             without evaluation.
         selected: Whether this round's model is the best so far on the source sites' validation cases.
         bytes_evaluate: Bytes of what sites were sent to evaluate the model.
+        metrics: What the aggregator says of the rounds until this one: "epsilon", ...
     """
 
     round: int
@@ -53,6 +54,7 @@ class RoundRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     selected: bool = False
     bytes_evaluate: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class RunInfo:
         num_parameters: Trainable parameters of the network.
         num_samples: Training cases of every site.
         scoring: Which model is scored if a trained run is opened only for that; ``start_round`` is its round.
+        privacy: Whose privacy is protected and how far, in words; empty if nobody's is.
         distance_unit: Unit of the surface distances: "mm" where the data give a pixel spacing, else "px".
         beyond: What sites share that is more than statistics of whole sites, clause by clause.
     """
@@ -92,6 +95,7 @@ class RunInfo:
     scoring: Literal["selected", "last"] | None = None
     distance_unit: Literal["mm", "px"] = "px"
     beyond: tuple[str, ...] = ()
+    privacy: str = ""
 
 
 class Tracker(ABC):

@@ -32,6 +32,7 @@ def round_row(record: RoundRecord, by_site: bool = True) -> dict[str, float]:
     row["federation/failures"] = len(record.failures)
     row["federation/bytes_down"] = sum(site.bytes_down for site in record.sites)
     row["federation/bytes_up"] = sum(site.bytes_up for site in record.sites)
+    row |= {f"federation/{name}": value for name, value in record.metrics.items()}
     row |= {f"federation/seconds_{phase}": seconds for phase, seconds in record.seconds.items()}
     return _finite(row)
 

@@ -22,6 +22,7 @@ RECIPES = {"fedavg_align_layers", "style_align"}
 """Say something other than the defaults."""
 HALVES = {
     "AllPrivate",
+    "ClippedChange",
     "DynamicRegularizer",
     "MomentAlignment",
     "ScaffoldControl",

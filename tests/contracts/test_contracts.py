@@ -16,6 +16,7 @@ PLUGINS = registered()
 WITHOUT_NULL = {
     "Local",  # one model a site
     "AllPrivate",
+    "DPFedAvg",  # every site counts alike
     "CoordinateMedian",  # these count sites alike, whatever their cases
     "Krum",
     "MultiKrum",

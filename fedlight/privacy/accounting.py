@@ -1,0 +1,156 @@
+"""What has been spent of a privacy budget: charges, their epsilon, and the ledger in which a site keeps them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from fedlight.serialization import DamagedFileError, write_bytes
+
+Accountant = Literal["rdp", "prv"]
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Releases of one kind: sums to which everybody adds at most a bound, with Gaussian noise.
+
+    Attributes:
+        noise: Standard deviation of the noise over that bound.
+        rate: Probability with which everybody takes part in a release.
+        steps: How many releases.
+    """
+
+    noise: float
+    rate: float
+    steps: int
+
+
+def epsilon(charges: Iterable[Charge], delta: float, accountant: Accountant) -> float:
+    """Returns the epsilon of (epsilon, delta) for everything that was charged; infinite for a release without noise.
+
+    Args:
+        charges: In the order in which they were made.
+        delta: Probability with which epsilon may not hold.
+        accountant: Opacus' "rdp" (Rényi divergences, fast) or "prv" (numerical composition, tighter, takes minutes for
+            many steps with little noise).
+    """
+    return _epsilon(tuple(joined(charges)), delta, accountant)
+
+
+@lru_cache(maxsize=1024)
+def _epsilon(charges: tuple[Charge, ...], delta: float, accountant: Accountant) -> float:
+    if any(charge.noise <= 0 for charge in charges):
+        return float("inf")
+    if not charges:
+        return 0.0
+    counter = opacus_accountant(accountant)
+    counter.history = [(charge.noise, charge.rate, charge.steps) for charge in charges]
+    with _quiet():
+        return float(counter.get_epsilon(delta=delta))
+
+
+@lru_cache(maxsize=256)
+def noise_for(target: float, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
+    """Returns the least noise, to 0.01 of epsilon, with which so many steps stay within a target epsilon.
+
+    Raises:
+        ValueError: If there is no such noise.
+    """
+    opacus_accountant(accountant)  # says what to install
+    from opacus.accountants.utils import get_noise_multiplier
+
+    with _quiet():
+        return float(
+            get_noise_multiplier(
+                target_epsilon=target, target_delta=delta, sample_rate=rate, steps=steps, accountant=accountant
+            )
+        )
+
+
+def joined(charges: Iterable[Charge]) -> list[Charge]:
+    """Joins charges of one kind that follow each other, as Opacus does.
+
+    >>> joined([Charge(1.0, 0.5, 3), Charge(1.0, 0.5, 4), Charge(2.0, 0.5, 1)])
+    [Charge(noise=1.0, rate=0.5, steps=7), Charge(noise=2.0, rate=0.5, steps=1)]
+    """
+    result: list[Charge] = []
+    for charge in charges:
+        last = result[-1] if result else None
+        if last is not None and (last.noise, last.rate) == (charge.noise, charge.rate):
+            result[-1] = Charge(last.noise, last.rate, last.steps + charge.steps)
+        else:
+            result.append(charge)
+    return result
+
+
+def opacus_accountant(name: Accountant) -> Any:
+    """Makes an accountant of Opacus.
+
+    Raises:
+        ValueError: If Opacus is not installed.
+    """
+    try:
+        from opacus.accountants import create_accountant
+    except ImportError as error:
+        raise ValueError('differential privacy needs Opacus. Type: pip install "fedlight[privacy]"') from error
+    return create_accountant(name)
+
+
+class Ledger:
+    """The charges of a site, written before the site does what it is charged for.
+
+    What left a site has left it, also if the round was abandoned or is trained again after a crash: so a resume takes
+    nothing back, unlike everything else that a site keeps.
+
+    Args:
+        path: File of the site; None keeps the charges in memory.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self.charges: tuple[Charge, ...] = () if path is None or not path.is_file() else _read(path)
+
+    def add(self, charge: Charge) -> None:
+        """Adds a charge; it is on disk when this returns."""
+        self._keep([*self.charges, charge])
+
+    def restore(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Takes what a site's state says was charged, if that is more than is known: the file may have been lost."""
+        known = tuple(Charge(**row) for row in rows)
+        if _steps(known) > _steps(self.charges):
+            self._keep(known)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns plain values for ``restore``."""
+        return [asdict(charge) for charge in self.charges]
+
+    def _keep(self, charges: Iterable[Charge]) -> None:
+        self.charges = tuple(joined(charges))
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(self._path, json.dumps(self.rows(), indent=1).encode())
+
+
+def _steps(charges: Iterable[Charge]) -> int:
+    return sum(charge.steps for charge in charges)
+
+
+def _read(path: Path) -> tuple[Charge, ...]:
+    try:
+        return tuple(Charge(**row) for row in json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error}. Bring back what was spent.") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences hints about the orders of Rényi divergences: the bound holds all the same."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Optimal order")
+        yield

@@ -1,0 +1,153 @@
+"""DP-FedAvg by hand: what a site may change, what the server adds, and how the bound follows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from fedlight_algorithms import DPFedAvg, FedAvg
+from fedlight_algorithms.dp_fedavg import ClippedChange, followed, noise_of_model, noisy
+
+from fedlight.privacy.accounting import opacus_accountant
+from fedlight.state import State, digest, parameters_of
+from fedlight.update import Update
+from tests.contracts.harness import Clinic, aggregate, context_of, task
+
+
+def moved(change: float, within: float | None = None, site: str = "A") -> Update:
+    shared = {} if within is None else {"ClippedChange": {"within": torch.tensor(within)}}
+    return Update(site, 1, 5, {"w": torch.tensor([change])}, {}, {}, shared)
+
+
+def test_a_change_is_shortened_to_the_bound_over_all_parameters() -> None:
+    """All parameters move by the same amount; the length is then the bound, 0.25, and the direction the same."""
+    module = task()
+    half = ClippedChange(0.25)
+    half.instance_id = "ClippedChange"
+    start = parameters_of(module)
+    half.on_round_start("A", module, replace(Clinic.of(FedAvg()).broadcast(), params=start))
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(1.0)
+    assert half.on_round_end(module)["within"] == 0
+    change = torch.cat([(value - start[name]).flatten() for name, value in parameters_of(module).items()])
+    assert float(change.norm()) == pytest.approx(0.25, rel=1e-4)
+    torch.testing.assert_close(change, change.mean().expand_as(change), rtol=1e-3, atol=1e-6)
+
+
+def test_a_change_within_the_bound_keeps_its_bits() -> None:
+    module = task()
+    half = ClippedChange(1e6)
+    half.on_round_start("A", module, Clinic.of(FedAvg()).broadcast())
+    with torch.no_grad():
+        next(module.parameters()).add_(1.0)
+    before = digest(parameters_of(module))
+    assert half.on_round_end(module)["within"] == 1
+    assert digest(parameters_of(module)) == before
+
+
+def test_without_bound_and_noise_it_is_fedavg_with_uniform_weights() -> None:
+    plugin = DPFedAvg(noise=0.0, clip=math.inf)
+    played = Clinic.of(plugin).play(2)
+    context = context_of(A=1, B=1, C=1)
+    start = parameters_of(task())
+    updates = {site: {name: value + k for name, value in start.items()} for k, site in enumerate("ABC")}
+    results = [aggregate(each, context, start, updates) for each in (DPFedAvg(0.0, math.inf), FedAvg())]
+    assert digest(results[0]) == digest(results[1])
+    assert played.server.shared == {}
+
+
+def test_under_poisson_sampling_the_mean_is_over_the_expected_sites() -> None:
+    """Two of eight sites at rate 1/4 come, or one: sums of 6 and 2 over the expected two give 3 and 1."""
+    plugin = DPFedAvg(noise=0.0, clip=99.0, clip_lr=0.0)
+    context = replace(context_of(tuple("ABCDEFGH")), rate=0.25)
+    for changes, expected in (([4.0, 2.0], 3.0), ([2.0], 1.0)):
+        plugin.begin(context, {"w": torch.tensor([0.0])})
+        for site, change in zip("AB", changes, strict=False):
+            plugin.add(moved(change, site=site))
+        assert plugin.finish()["w"].tolist() == [expected]
+
+
+def test_noise_is_that_of_the_bound_over_the_expected_sites() -> None:
+    """It is z S / m = 2 * 0.5 / 4 = 0.25 with a fixed bound; eight standard errors of n = 40 000."""
+    plugin = DPFedAvg(noise=2.0, clip=0.5, clip_lr=0.0)
+    start: State = {"w": torch.zeros(40_000)}
+    results = [aggregate(plugin, context_of(tuple("ABCD")), start, dict.fromkeys("ABCD", start)) for _ in range(2)]
+    for result in results:
+        assert abs(float(result["w"].std()) - 0.25) < 8 * 0.25 / 80_000**0.5
+    assert digest(results[0]) != digest(results[1])
+
+
+def test_noise_of_the_model_by_hand() -> None:
+    """With z = 3 and s_b = 2.5, 1/9 - 1/25 = 16/225, so z_delta = 15/4."""
+    assert noise_of_model(3.0, 2.5) == pytest.approx(3.75)
+    assert noise_of_model(3.0, math.inf) == pytest.approx(3)
+
+
+def test_the_bound_follows_the_quantile() -> None:
+    """All shorter, quantile 1/2, rate 0.2: a factor exp(-0.1); none: exp(0.1); as many as wanted: it stays."""
+    assert followed(2.0, 1.0, 0.5, 0.2) == pytest.approx(2 * math.exp(-0.1))
+    assert followed(2.0, 0.0, 0.5, 0.2) == pytest.approx(2 * math.exp(0.1))
+    assert followed(2.0, 0.5, 0.5, 0.2) == 2
+
+
+def test_sites_get_the_bound_that_their_bits_have_moved() -> None:
+    plugin = DPFedAvg(noise=0.0, clip=2.0)
+    half = plugin.client_half()
+    plugin.begin(context_of(("A", "B")), {"w": torch.tensor([0.0])})
+    plugin.add(moved(1.0, within=1.0))
+    plugin.add(moved(1.0, within=1.0, site="B"))
+    plugin.finish()
+    assert float(half.finish()["clip"]) == pytest.approx(2 * math.exp(-0.1))
+    saved = plugin.state_dict()
+    other = DPFedAvg(noise=0.0, clip=2.0)
+    other.load_state_dict(saved)
+    assert other.report() == plugin.report() == {"clip": pytest.approx(2 * math.exp(-0.1))}
+
+
+def test_noise_is_rounded_once() -> None:
+    result = noisy(torch.tensor([1.0]), torch.tensor([1.0], dtype=torch.float64), 2**-30)
+    assert result.dtype == torch.float32
+    assert result.item() == 1
+
+
+@pytest.mark.parametrize("rate", [0.25, 1.0])
+def test_epsilon_is_that_of_opacus_for_the_same_rounds(rate: float) -> None:
+    plugin = DPFedAvg(noise=2.0)
+    theirs = opacus_accountant("rdp")
+    for _ in range(3):
+        plugin.begin(replace(context_of(tuple("ABCD")), rate=rate), {"w": torch.tensor([0.0])})
+        plugin.add(moved(1.0, within=1.0))
+        plugin.finish()
+        theirs.step(noise_multiplier=2.0, sample_rate=rate)
+    again = DPFedAvg(noise=2.0)
+    again.load_state_dict(plugin.state_dict())
+    assert again.report()["epsilon"] == plugin.report()["epsilon"] == theirs.get_epsilon(delta=1e-5)
+
+
+def test_few_sites_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    plugin = DPFedAvg()
+    for _ in range(2):
+        plugin.begin(context_of(), {})
+    (record,) = caplog.records
+    assert "of which there are 3: with fewer than about 100" in record.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"noise": -1.0}, "noise"),
+        ({"noise": math.inf}, "noise"),
+        ({"clip": 0.0}, "clip"),
+        ({"clip": math.inf}, "clip must be finite"),
+        ({"clip_lr": -0.1}, "clip_lr"),
+        ({"quantile": 1.5}, "quantile"),
+        ({"delta": 0.0}, "delta"),
+    ],
+)
+def test_arguments_are_checked(arguments: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        DPFedAvg(**arguments).validate()
