@@ -26,6 +26,7 @@ from fedlight.plugins.discovery import find
 from fedlight.preparation import ConfigError
 from fedlight.randomness import generator
 from fedlight.run import Run
+from fedlight.statistics import channel_moments
 from fedlight.tasks.federated_module import FederatedModule
 
 if TYPE_CHECKING:
@@ -207,7 +208,9 @@ def _statistics(run: Run, data: FederatedDataModule, site: str, size: int, seed:
             yield from _amplitudes(f"{plugin} window", "Its amplitudes, as shared,", window, phase, images, grid)
     for name, value, says in _contrasts(images):
         yield from _amplitudes(name, says, value, phase, images[:1], grid)
-    flat = flat_image(images.mean((0, 2, 3)), grid)
+    mean = images.mean(0)
+    yield Attacked("mean image", "The mean of the batch, which nothing shares.", best_match(mean, images), mean)
+    flat = flat_image(channel_moments(images, batch["valid"])[0].mean(0).flatten(), grid)
     yield Attacked("channel means", "The constant image of the site's channel means.", best_match(flat, images), flat)
 
 
@@ -258,7 +261,7 @@ def _page(
             (
                 f"The image whose gradient fits what {site} sends, at {'x'.join(map(str, batch['image'].shape[-2:]))} "
                 f"pixels, by cosine similarity and total variation, with {budget.steps} steps and {budget.restarts} "
-                "start(s). The attacker knows the model and the true mask. Of several images the best one found counts.",
+                "start(s). The attacker knows model and true mask. Of several images the best one found counts.",
                 FAILED,
             ),
             _table(inverted),
@@ -270,7 +273,7 @@ def _page(
                 ),
             ),
         ),
-        Section("Shared amplitudes and styles", _read_said(read), _table(read), pictures=_read_pictures(read)),
+        Section("Shared amplitudes and styles", _read_said(read), _table(read), pictures=_read_pictures(read, batch)),
         Section(
             "Membership inference",
             (
@@ -301,12 +304,10 @@ def _read_said(read: Sequence[Attacked]) -> tuple[str, ...]:
     return (f"{said}Compared with those images of the site that a picture is most like.",)
 
 
-def _read_pictures(read: Sequence[Attacked]) -> tuple[Picture, ...]:
-    images = {one.name: one.image for one in read}
-    low, high = (
-        float(f([f([float(image.min()), float(image.max())]) for image in images.values()])) for f in (min, max)
-    )
-    return (Picture("statistics", strip(images, (max(low, -3.0), min(high, 3.0))), "What the statistics show."),)
+def _read_pictures(read: Sequence[Attacked], batch: Batch) -> tuple[Picture, ...]:
+    span = (float(batch["image"].min()), float(batch["image"].max()))
+    images = {"an image": batch["image"][0], **{one.name: one.image for one in read}}
+    return (Picture("statistics", strip(images, span), "An image of the site, and what a reader makes of statistics."),)
 
 
 def _table(attacked: Sequence[Attacked]) -> Table:
