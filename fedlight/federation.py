@@ -316,7 +316,7 @@ class Federation:
             datamodule: The run's own data: of a simulation, or of a site.
             output: Folder for audit.html, audit.json and pictures, all of which show patients.
             site: Whose images are attacked; the first one if left out.
-            steps: Steps of the attacker on every case; 300 take about a minute for a network of half a million weights.
+            steps: Steps of the attacker on every case; 300 take two minutes of processor time for a small network.
             restarts: How often the attacker starts anew; the best fit is kept.
             size: Longer side of the images that are attacked; larger ones are made smaller.
             noise: Standard deviation of the noise of one case, in units of the norm that gradients are clipped to.
