@@ -40,7 +40,10 @@ LIMITS = (
     "An attack that fails here proves nothing: one attacker with few steps was tried on one image. One that succeeds "
     "proves that this run gives images away."
 )
-FAILED = "A reconstruction is worth something to an attacker only where it beats the mean image, which needs no update."
+BESIDE = (
+    "A number means something only beside that of the mean image, which needs no update. Look at the pictures too: "
+    "they may show shapes where colours are wrong and numbers are low."
+)
 _MOST_STEPS = 20
 """Local steps of the case with several of them; with more, an update is further from any gradient."""
 
@@ -262,7 +265,7 @@ def _page(
                 f"The image whose gradient fits what {site} sends, at {'x'.join(map(str, batch['image'].shape[-2:]))} "
                 f"pixels, by cosine similarity and total variation, with {budget.steps} steps and {budget.restarts} "
                 "start(s). The attacker knows model and true mask. Of several images the best one found counts.",
-                FAILED,
+                BESIDE,
             ),
             _table(inverted),
             pictures=(
