@@ -19,6 +19,7 @@ Train one segmentation model at many institutions without sharing images, and sc
   benchmark  every algorithm with every site held out in turn:
              fedlight benchmark -c configs/quickstart.yaml --algorithms style_align --output runs/benchmark
   privacy    say what would leave a site, before anything runs:   fedlight privacy -c CONFIG [--output FILE.html]
+  audit      attack a run where its data are:   fedlight audit --run runs/quickstart --output audit
   plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
   report     report what a benchmark found:  fedlight report runs/retina

@@ -87,7 +87,7 @@ def _settings(parser: argparse.ArgumentParser) -> list[str]:
 
 
 class FederatedCLI(LightningCLI):
-    """``fedlight fit | validate | test | predict | styles | privacy``: a federation from configs that compose."""
+    """``fedlight fit | validate | test | predict | styles | privacy | audit``: a federation from configs."""
 
     exit_code = 0
 
@@ -152,6 +152,12 @@ class FederatedCLI(LightningCLI):
         """Prints what would leave a site."""
         federation: Any = self.trainer
         show(federation.privacy(**arguments))
+
+    def audit(self, **arguments: Any) -> None:
+        """Prints what a run gives away, and says where the pictures are."""
+        federation: Any = self.trainer
+        show(federation.audit(**arguments))
+        sys.stdout.write(f"\n{arguments['output']}/audit.html has the pictures\n")
 
     def instantiate_trainer(self, **kwargs: Any) -> Federation:  # type: ignore[override]
         """Builds the federation; every client makes its own Trainer from the same arguments."""
@@ -270,7 +276,7 @@ def _discover(files: Sequence[str]) -> None:
         raise ConfigError(str(error)) from error
 
 
-COMMANDS = ("fit", "validate", "test", "predict", "styles", "privacy")
+COMMANDS = ("fit", "validate", "test", "predict", "styles", "privacy", "audit")
 
 
 def _known(command: str) -> None:

@@ -96,6 +96,8 @@ class Reader:
             config = arguments[list(arguments).index("-c") + 1]
             assert config in SMALL_DATA, f"no test knows how to make {config} small"
             small += SMALL + SMALL_DATA[config]
+        if arguments[0] == "audit":
+            small += ["--steps", "2", "--size", "16"]
         if arguments[0] == "report" and not Path(arguments[1]).exists():
             Study(effects={"fedavg": 0.0, "mixstyle": 0.02}, seeds=(0,), cases=3).write(self.folder / arguments[1])
         if "--federation.trackers+=WandbTracker" in arguments:  # W&B stays in its process

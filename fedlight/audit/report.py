@@ -1,0 +1,337 @@
+"""The audit of a run: three attacks, each beside what protects from it, as a page and as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedlight import __version__
+from fedlight.audit.inversion import Attacker, invert
+from fedlight.audit.leaks import Leak, gradients_of, leaks, shared_by_sites
+from fedlight.audit.membership import ALARMS, Membership, infer, losses_of
+from fedlight.audit.pictures import strip
+from fedlight.audit.similarity import Likeness, best_match, likeness
+from fedlight.audit.spectra import flat_image, whole_amplitude, window_image
+from fedlight.batch import Batch
+from fedlight.data.federated import FederatedDataModule
+from fedlight.document import Page, Picture, Section, Table, write
+from fedlight.plugins import Codec, Lossless
+from fedlight.plugins.discovery import find
+from fedlight.preparation import ConfigError
+from fedlight.randomness import generator
+from fedlight.run import Run
+from fedlight.statistics import channel_moments
+from fedlight.tasks.federated_module import FederatedModule
+
+if TYPE_CHECKING:
+    from fedlight.federation import Federation
+
+PATIENTS = (
+    "This page and the pictures beside it show patients, as they are and as an attacker sees them. They belong where "
+    "the data are, and in no repository."
+)
+LIMITS = (
+    "An attack that fails here proves nothing: one attacker with few steps was tried on one image. One that succeeds "
+    "proves that this run gives images away."
+)
+BESIDE = (
+    "A number means something only beside that of the mean image, which needs no update. Look at the pictures too: "
+    "they may show shapes where colours are wrong and numbers are low."
+)
+_MOST_STEPS = 20
+"""Local steps of the case with several of them; with more, an update is further from any gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much an audit may take.
+
+    Attributes:
+        steps: Steps of the attacker from every start.
+        restarts: Starts.
+        size: Longer side of the images that are attacked; larger ones are made smaller.
+        noise: Of the case with noise, in units of the norm to which a gradient is clipped.
+    """
+
+    steps: int = 300
+    restarts: int = 1
+    size: int = 32
+    noise: float = 0.1
+
+    def check(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            ConfigError: With the first that cannot work.
+        """
+        for name, value, least in (("steps", self.steps, 1), ("restarts", self.restarts, 1), ("size", self.size, 16)):
+            if value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}. Use {getattr(Budget(), name)}.")
+        if not self.noise >= 0:
+            raise ConfigError(f"noise must not be negative, got {self.noise}. Use {Budget().noise}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """One line of a table: an attack and how like the truth its picture is."""
+
+    name: str
+    says: str
+    found: Likeness
+    image: Tensor
+
+
+def audit(
+    federation: Federation, run: Run, data: FederatedDataModule, output: Path, site: str | None, budget: Budget
+) -> Page:
+    """Attacks a run and writes ``audit.html``, ``audit.json`` and the pictures.
+
+    Args:
+        federation: The federation, as the run was configured.
+        run: The run, opened for scoring.
+        data: The run's own data.
+        output: Folder to write to; it is made if need be.
+        site: Whose images are attacked; the first one if left out.
+        budget: How hard.
+
+    Raises:
+        ConfigError: If there is no such site or the data are elsewhere.
+    """
+    budget.check()
+    site = _site(federation, run, site)
+    module = run.make_client.module.cpu().train()
+    batch = _batch(module, data, site, federation.seed, budget.size)
+    inverted = list(_inversions(federation, module, batch, data, site, budget))
+    read = list(_statistics(run, data, site, budget.size, federation.seed))
+    members = _memberships(run, module, data, federation.seed)
+    page = _page(run, site, budget, batch, inverted, read, members)
+    output.mkdir(parents=True, exist_ok=True)
+    for section in page.sections:
+        for picture in section.pictures:
+            (output / f"{picture.name}.png").write_bytes(picture.png)
+    for name in ("audit.html", "audit.json"):
+        write(page, output / name)
+    return page
+
+
+def _site(federation: Federation, run: Run, site: str | None) -> str:
+    if federation.executor.remote:
+        raise ConfigError(
+            "audit needs the images that a run was trained on, which are not here. Run it at a site or in a "
+            "simulation, with --federation.executor InProcess."
+        )
+    if site is not None and site not in run.sites:
+        raise ConfigError(f"site must be one of {', '.join(run.sites)}, got {site}. Name one that trains.")
+    return site or run.sites[0]
+
+
+def _batch(module: FederatedModule, data: FederatedDataModule, site: str, seed: int, size: int) -> Batch:
+    """Returns the site's first training batch as the network sees it, with a longer side of at most ``size``."""
+    batch = next(iter(data.train_loader(site, seed=seed)))
+    images = module.harmonised(batch["image"], batch["valid"])
+    shrunk = _shrunk(images, size)
+    grid = (shrunk.shape[-2], shrunk.shape[-1])
+    masks = F.interpolate(batch["mask"][:, None].float(), grid, mode="nearest-exact")[:, 0].long()
+    valid = F.interpolate(batch["valid"][:, None].float(), grid, mode="nearest-exact")[:, 0].bool()
+    return {**batch, "image": shrunk, "mask": masks, "valid": valid}
+
+
+def _shrunk(images: Tensor, size: int) -> Tensor:
+    """Makes images (N, C, H, W) smaller, to sides that are multiples of 16, as networks halve them four times."""
+    factor = min(1.0, size / max(images.shape[-2:]))
+    if factor == 1.0:
+        return images
+    grid = [max(16, round(side * factor / 16) * 16) for side in images.shape[-2:]]
+    return F.interpolate(images, grid, mode="area")
+
+
+# --- the attacks -----------------------------------------------------------------------------------------------------
+
+
+def _inversions(
+    federation: Federation,
+    module: FederatedModule,
+    batch: Batch,
+    data: FederatedDataModule,
+    site: str,
+    budget: Budget,
+) -> Iterator[Attacked]:
+    """Yields what needs no update, then what the attacker makes of every leak."""
+    images, truth = batch["image"], batch["image"][0]
+    span = (float(images.min()), float(images.max()))
+    mean = images[1:].mean(0) if len(images) > 1 else torch.full_like(truth, float(truth.mean()))
+    yield Attacked("mean image", "The mean of the site's other images of the batch.", likeness(mean, truth), mean)
+    steps = min(federation.local.steps or 1, _MOST_STEPS)
+    attacker = Attacker(budget.steps, budget.restarts)
+    for index, leak in enumerate(leaks(module, batch, _codecs(federation), budget.noise, steps, federation.seed)):
+        gradients = gradients_of(module, batch["mask"][: leak.images], batch["valid"][: leak.images])
+        draws = generator(federation.seed, "audit", "inversion", index)
+        guess = invert(gradients, leak.observed, (leak.images, *truth.shape), span, attacker, draws)
+        yield _attacked(leak, guess, images)
+
+
+def _attacked(leak: Leak, guesses: Tensor, images: Tensor) -> Attacked:
+    """Compares what was found in the attacker's favour: the image of the batch that was found best."""
+    each = [best_match(guess, images[: leak.images]) for guess in guesses]
+    best = max(range(len(each)), key=lambda index: each[index].psnr)
+    return Attacked(leak.name, leak.says, each[best], guesses[best])
+
+
+def _codecs(federation: Federation) -> Sequence[Codec | Lossless]:
+    """The run's own, or the one that keeps the largest hundredth of every tensor."""
+    own = federation.local.compression.uplink
+    if own:
+        return own
+    try:
+        codec: Any = find("TopK").cls()
+    except ValueError:
+        return ()
+    return [codec]
+
+
+def _statistics(run: Run, data: FederatedDataModule, site: str, size: int, seed: int) -> Iterator[Attacked]:
+    """Yields what a reader makes of what the run's plugins shared of a site, and of more than that as a contrast."""
+    batch = next(iter(data.train_loader(site, seed=seed)))
+    images = batch["image"]
+    grid = (images.shape[-2], images.shape[-1])
+    saved: Any = run.folder.load() or {}
+    others = [other for other in run.sites if other != site]
+    phase = next(iter(data.train_loader(others[0], seed=seed)))["image"][0] if others else None
+    for plugin, shared in (saved.get("server", {}).get("shared") or {}).items():
+        for name, value in {**shared, **shared_by_sites(shared, site)}.items():
+            if name != "amplitude":
+                continue
+            window = value if value.ndim == 3 else value[0]
+            yield from _amplitudes(f"{plugin} window", "Its amplitudes, as shared,", window, phase, images, grid)
+    for name, value, says in _contrasts(images):
+        yield from _amplitudes(name, says, value, phase, images[:1], grid)
+    mean = images.mean(0)
+    yield Attacked("mean image", "The mean of the batch, which nothing shares.", best_match(mean, images), mean)
+    flat = flat_image(channel_moments(images, batch["valid"])[0].mean(0).flatten(), grid)
+    yield Attacked("channel means", "The constant image of the site's channel means.", best_match(flat, images), flat)
+
+
+def _contrasts(images: Tensor) -> Iterator[tuple[str, Tensor, str]]:
+    yield "one image, all amplitudes", whole_amplitude(images[0]), "All amplitudes of one image, which nothing shares,"
+
+
+def _amplitudes(
+    name: str, says: str, window: Tensor, phase: Tensor | None, images: Tensor, grid: tuple[int, int]
+) -> Iterator[Attacked]:
+    flat = window_image(window, grid)
+    yield Attacked(f"{name}, no phase", f"{says} with phase 0.", best_match(flat, images), flat)
+    if phase is not None:
+        put = window_image(window, grid, phase)
+        yield Attacked(f"{name}, other phase", f"{says} with another site's phase.", best_match(put, images), put)
+
+
+def _memberships(run: Run, module: FederatedModule, data: FederatedDataModule, seed: int) -> dict[str, Membership]:
+    """Weighs the attack on every site and on all of them together; sites without other cases are left out."""
+    inside, outside, found = list[float](), list[float](), dict[str, Membership]()
+    for institution in (institution for site in run.sites for institution in data.institutions(site)):
+        members = losses_of(module, data, institution, "train")
+        others = losses_of(module, data, institution, "val") + losses_of(module, data, institution, "test")
+        inside, outside = inside + members, outside + others
+        if members and others:
+            found[institution] = infer(members, others, seed)
+    if inside and outside:
+        found["all sites"] = infer(inside, outside, seed)
+    return found
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def _page(
+    run: Run,
+    site: str,
+    budget: Budget,
+    batch: Batch,
+    inverted: Sequence[Attacked],
+    read: Sequence[Attacked],
+    members: dict[str, Membership],
+) -> Page:
+    span = (float(batch["image"].min()), float(batch["image"].max()))
+    sections = (
+        Section(
+            "Gradient inversion",
+            (
+                f"The image whose gradient fits what {site} sends, at {'x'.join(map(str, batch['image'].shape[-2:]))} "
+                f"pixels, by cosine similarity and total variation, with {budget.steps} steps and {budget.restarts} "
+                "start(s). The attacker knows model and true mask. Of several images the best one found counts.",
+                BESIDE,
+            ),
+            _table(inverted),
+            pictures=(
+                Picture(
+                    "inversion",
+                    strip({"true image": batch["image"][0], **{a.name: a.image for a in inverted}}, span),
+                    "The true image, the mean image, and what the attacker found.",
+                ),
+            ),
+        ),
+        Section("Shared amplitudes and styles", _read_said(read), _table(read), pictures=_read_pictures(read, batch)),
+        Section(
+            "Membership inference",
+            (
+                "Whether a case was trained on, told from the global model's loss on it: cases of training against "
+                "those of validation and test of the same sites. AUC 0.5 is a coin, 1 is certainty. Validation cases "
+                "chose the model's round, so they are not quite unseen.",
+            ),
+            _membership_table(members),
+        ),
+    )
+    facts = {
+        "run": str(run.folder.path),
+        "round": run.server.round,
+        "site": site,
+        "budget": asdict(budget),
+        "inversion": [_facts(one) for one in inverted],
+        "statistics": [_facts(one) for one in read],
+        "membership": {name: asdict(found) for name, found in members.items()},
+    }
+    title = f"What {run.folder.path.name} gives away"
+    footer = f"Made by fedlight {__version__} with fedlight audit; equal seeds give equal numbers."
+    return Page(title, (f"The global model of round {run.server.round}.", PATIENTS, LIMITS), sections, facts, footer)
+
+
+def _read_said(read: Sequence[Attacked]) -> tuple[str, ...]:
+    shares = any("window" in one.name for one in read)
+    said = "" if shares else "This run's plugins share no amplitudes. "
+    return (f"{said}Compared with those images of the site that a picture is most like.",)
+
+
+def _read_pictures(read: Sequence[Attacked], batch: Batch) -> tuple[Picture, ...]:
+    span = (float(batch["image"].min()), float(batch["image"].max()))
+    images = {"an image": batch["image"][0], **{one.name: one.image for one in read}}
+    return (Picture("statistics", strip(images, span), "An image of the site, and what a reader makes of statistics."),)
+
+
+def _table(attacked: Sequence[Attacked]) -> Table:
+    rows = tuple((one.name, f"{one.found.psnr:.1f}", f"{one.found.ssim:.2f}", one.says) for one in attacked)
+    return Table(("case", "PSNR dB", "SSIM", "what it is made of"), rows, frozenset({1, 2}))
+
+
+def _membership_table(members: dict[str, Membership]) -> Table:
+    rows = tuple(
+        (
+            name,
+            f"{found.members} / {found.others}",
+            f"{found.auc:.2f}",
+            f"{found.low:.2f} to {found.high:.2f}",
+            f"{found.power:.0%}",
+        )
+        for name, found in members.items()
+    )
+    header = ("site", "members / others", "AUC", "95 % interval", f"found at {ALARMS:.0%} false alarms")
+    return Table(header, rows, frozenset({1, 2, 3, 4}))
+
+
+def _facts(attacked: Attacked) -> dict[str, Any]:
+    return {"case": attacked.name, "says": attacked.says, **asdict(attacked.found)}

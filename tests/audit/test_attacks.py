@@ -1,0 +1,139 @@
+"""The attacks on cases whose outcome is known by construction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fedlight.audit.inversion import Attacker, cosine_distance, invert, total_variation
+from fedlight.audit.leaks import noised
+from fedlight.audit.membership import area, infer, power
+from fedlight.audit.similarity import best_match, likeness
+from fedlight.audit.spectra import whole_amplitude, window_image
+from fedlight.federation import Federation
+from fedlight.preparation import ConfigError
+from tests.conftest import small_sites, small_task
+
+
+def linear(weight: Tensor) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Of the loss (w x + b - 1)^2 / 2 at b = 0 the gradient is (w x - 1) x and, by the bias, w x - 1."""
+
+    def gradients(images: Tensor) -> Sequence[Tensor]:
+        error = images.flatten() @ weight - 1
+        return error * images.flatten(), error[None]
+
+    return gradients
+
+
+# --- inversion -------------------------------------------------------------------------------------------------------
+
+
+def test_the_gradient_of_a_linear_network_gives_the_image_away() -> None:
+    """The gradient of the weights is a multiple of the image, and that of the bias is the factor."""
+    draw = torch.Generator().manual_seed(0)
+    truth = torch.rand(1, 1, 8, 8, generator=draw)
+    gradients = linear(torch.randn(64, generator=draw) - 1)  # the error keeps its sign over all images
+    observed = gradients(truth)
+    guess = invert(gradients, observed, truth.shape, (0.0, 1.0), Attacker(400, tv=0.0), draw)
+    assert likeness(guess[0], truth[0]).psnr > 30
+    blurred = invert(gradients, noised(observed, 1.0, 0), truth.shape, (0.0, 1.0), Attacker(400, tv=0.0), draw)
+    assert likeness(blurred[0], truth[0]).psnr < 15
+
+
+def test_equal_seeds_find_equal_images() -> None:
+    gradients = linear(-torch.ones(64))
+    observed = gradients(torch.full((1, 1, 8, 8), 0.3))
+    draws = (torch.Generator().manual_seed(1) for _ in range(2))
+    first, second = (invert(gradients, observed, (1, 1, 8, 8), (0.0, 1.0), Attacker(5), draw) for draw in draws)
+    assert torch.equal(first, second)
+
+
+def test_the_distance_of_gradients_is_of_their_directions() -> None:
+    """Along each other 0, at a right angle 1, opposed 2."""
+    one = [torch.tensor([1.0, 0.0]), torch.tensor([0.0])]
+    for other, distance in (([3.0, 0.0], 0.0), ([0.0, 2.0], 1.0), ([-1.0, 0.0], 2.0)):
+        assert float(cosine_distance(one, [torch.tensor(other), torch.tensor([0.0])])) == pytest.approx(distance)
+
+
+def test_total_variation_by_hand() -> None:
+    """Rows 0 0 and 1 1: neighbours above each other differ by 1, beside each other by 0."""
+    assert float(total_variation(torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]]))) == 1.0
+
+
+# --- how like two images are -----------------------------------------------------------------------------------------
+
+
+def test_psnr_by_hand() -> None:
+    """The range is 2 and every pixel is wrong by 0.2: 10 log10(4 / 0.04) = 20 dB."""
+    truth = torch.linspace(-1, 1, 64).reshape(1, 8, 8)
+    assert likeness(truth + 0.2, truth).psnr == pytest.approx(20, abs=1e-4)
+    assert likeness(truth, truth).ssim == pytest.approx(1, abs=1e-5)
+    assert best_match(truth + 0.2, torch.stack([-truth, truth])).psnr == pytest.approx(20, abs=1e-4)
+
+
+# --- membership ------------------------------------------------------------------------------------------------------
+
+
+def test_the_area_of_four_losses_by_hand() -> None:
+    """Members 1 and 3, others 2 and 4: of the pairs (1,2) (1,4) (3,2) (3,4) the member is lower in three."""
+    assert area(np.array([1.0, 3.0]), np.array([2.0, 4.0])) == 0.75
+
+
+def test_members_that_are_all_known_better_are_all_found() -> None:
+    found = infer([0.1, 0.2, 0.3], [0.5, 0.6], seed=0)
+    assert (found.auc, found.low, found.high, found.power) == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_losses_that_are_alike_are_a_coin() -> None:
+    found = infer([0.5] * 4, [0.5] * 4, seed=0)
+    assert (found.auc, found.power) == (0.5, 0.0)
+
+
+def test_few_false_alarms_are_allowed_by_their_number() -> None:
+    """Of ten others one may be below: the threshold is the second lowest loss, 2; two of three members are below."""
+    assert power(np.array([0.0, 1.5, 5.0]), np.arange(1.0, 11.0), 0.1) == pytest.approx(2 / 3)
+
+
+# --- amplitudes ------------------------------------------------------------------------------------------------------
+
+
+def test_all_amplitudes_with_the_true_phase_are_the_image() -> None:
+    """But for the highest frequency of an even side, of which this image has nothing."""
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    image = (2 + torch.cos(2 * torch.pi * (2 * y + 3 * x) / 16))[None]
+    torch.testing.assert_close(window_image(whole_amplitude(image), (16, 16), image), image, atol=1e-4, rtol=0)
+
+
+def test_a_window_of_the_mean_alone_is_a_constant_image() -> None:
+    amplitude = torch.zeros(1, 3, 2)
+    amplitude[0, 1, 0] = 0.7  # k = 0
+    torch.testing.assert_close(window_image(amplitude, (8, 8)), torch.full((1, 8, 8), 0.7))
+
+
+# --- the whole audit -------------------------------------------------------------------------------------------------
+
+
+def test_an_audit_leaves_a_page_numbers_and_pictures_and_repeats_itself(
+    federate: Callable[..., Federation], tmp_path: Path
+) -> None:
+    federation = federate(rounds=1)
+    folder = str(federation.fit(small_task(), small_sites()).path)
+    for name in ("once", "again"):
+        federation.audit(small_task(), small_sites(), str(tmp_path / name), steps=2, size=16, ckpt_path=folder)
+    numbers = json.loads((tmp_path / "once" / "audit.json").read_text())
+    assert numbers == json.loads((tmp_path / "again" / "audit.json").read_text())
+    assert [row["case"] for row in numbers["inversion"]] == [
+        "mean image", "one image, one step", "... TopK", "... clipped, noise 0.1", "2 images, one step",
+        "2 images, 2 steps",
+    ]  # fmt: skip
+    assert set(numbers["membership"]) == {"site1", "site2", "site3", "all sites"}
+    assert "data:image/png;base64," in (tmp_path / "once" / "audit.html").read_text()
+    assert {path.name for path in (tmp_path / "once").glob("*.png")} == {"inversion.png", "statistics.png"}
+    with pytest.raises(ConfigError, match="site must be one of site1, site2, site3, got site9"):
+        federation.audit(small_task(), small_sites(), str(tmp_path / "no"), site="site9", ckpt_path=folder)
