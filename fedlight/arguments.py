@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from fedlight.configs import read_config
+from fedlight.errors import ConfigError
 from fedlight.messages import explain, parameters
-from fedlight.preparation import ConfigError
 
 if TYPE_CHECKING:
     from fedlight.data.case_sites import CaseSites

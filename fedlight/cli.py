@@ -27,14 +27,13 @@ from fedlight.checkpoint import RunFolder
 from fedlight.configs import read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
 from fedlight.deploy.command import deploy
+from fedlight.errors import ConfigError, DamagedFileError
 from fedlight.executors import Flower, InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.discovery import discover, registered
-from fedlight.preparation import ConfigError
 from fedlight.processes import end_with_parent
-from fedlight.serialization import DamagedFileError
 from fedlight.server import RoundFailedError
 from fedlight.tasks import FederatedModule, SegmentationTask
 from fedlight.tracking import WandbTracker

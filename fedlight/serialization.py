@@ -19,11 +19,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from fedlight.errors import DamagedFileError
+
 _TREE = "tree"
-
-
-class DamagedFileError(ValueError):
-    """A file of a run that is not what was written; the message names it."""
 
 
 def pack(tree: Any) -> bytes:
