@@ -21,6 +21,8 @@ Train one segmentation model at many institutions without sharing images, and sc
   plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
   report     report what a benchmark found:  fedlight report runs/retina
+  runs       list runs, or compare some:     fedlight runs [DIR]; fedlight runs --compare RUN RUN
+  watch      follow a run from another terminal:   fedlight watch RUN
   deploy     a federation over a network:    fedlight deploy init DIR -c CONFIG; deploy check | serve | node | run DIR
 
 Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
@@ -46,6 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         code = light(arguments[1:])
         if code is not None:
             return code
+    if arguments[0] in ("runs", "watch"):
+        from fedlight.watching.command import light as look
+
+        return look(arguments)
     from fedlight.cli import run  # heavy: torch and Lightning
 
     return run(arguments)

@@ -1,4 +1,4 @@
-"""The commands that train nothing: ``fedlight plugins``, ``data`` and ``report``; and ``fedlight benchmark``."""
+"""The small commands: ``fedlight plugins``, ``data``, ``report``, ``runs``, ``watch`` and others; and ``benchmark``."""
 
 from __future__ import annotations
 
@@ -114,9 +114,25 @@ def report(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
+def runs(arguments: Sequence[str]) -> int:
+    """Lists the runs below a folder, or compares some."""
+    from fedlight.watching.command import runs as command
+
+    return command(arguments)
+
+
+def watch(arguments: Sequence[str]) -> int:
+    """Follows a run from another terminal."""
+    from fedlight.watching.command import watch as command
+
+    return command(arguments)
+
+
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "plugins": plugins,
     "data": data,
     "benchmark": benchmark,
     "report": report,
+    "runs": runs,
+    "watch": watch,
 }

@@ -3,6 +3,7 @@
 from fedlight.tracking.console import ConsoleTracker
 from fedlight.tracking.fanout import Fanout
 from fedlight.tracking.jsonl import JsonlTracker, read_rows
+from fedlight.tracking.status import StatusTracker, read_status
 from fedlight.tracking.tracker import RoundRecord, RunInfo, SiteRound, Status, Tracker
 from fedlight.tracking.wandb import WandbTracker
 
@@ -14,7 +15,9 @@ __all__ = [
     "RunInfo",
     "SiteRound",
     "Status",
+    "StatusTracker",
     "Tracker",
     "WandbTracker",
     "read_rows",
+    "read_status",
 ]
