@@ -23,6 +23,7 @@ Train one segmentation model at many institutions without sharing images, and sc
   report     report what a benchmark found:  fedlight report runs/retina
   runs       list runs, or compare some:     fedlight runs [DIR]; fedlight runs --compare RUN RUN
   watch      follow a run from another terminal:   fedlight watch RUN
+  doctor     can this machine train?         fedlight doctor [-c CONFIG]
   deploy     a federation over a network:    fedlight deploy init DIR -c CONFIG; deploy check | serve | node | run DIR
 
 Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
@@ -42,16 +43,16 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         sys.stdout.write(f"fedlight {__version__}\n")
         return 0
-    if arguments[0] == "deploy":
-        from fedlight.deploy.light import light
+    from fedlight import light
 
-        code = light(arguments[1:])
+    if arguments[0] in light.COMMANDS:
+        return light.light(arguments)
+    if arguments[0] == "deploy":
+        from fedlight.deploy.light import light as deploy
+
+        code = deploy(arguments[1:])
         if code is not None:
             return code
-    if arguments[0] in ("runs", "watch"):
-        from fedlight.watching.command import light as look
-
-        return look(arguments)
     from fedlight.cli import run  # heavy: torch and Lightning
 
     return run(arguments)

@@ -1,4 +1,4 @@
-"""The small commands: ``fedlight plugins``, ``data``, ``report``, ``runs``, ``watch`` and others; and ``benchmark``."""
+"""The small commands: ``fedlight plugins``, ``data``, ``report`` and others; and ``benchmark``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from fedlight import light
 from fedlight.arguments import Arguments, data_of
 from fedlight.method_cards import show_card, show_list
 from fedlight.method_pages import write_pages
@@ -114,25 +115,10 @@ def report(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
-def runs(arguments: Sequence[str]) -> int:
-    """Lists the runs below a folder, or compares some."""
-    from fedlight.watching.command import runs as command
-
-    return command(arguments)
-
-
-def watch(arguments: Sequence[str]) -> int:
-    """Follows a run from another terminal."""
-    from fedlight.watching.command import watch as command
-
-    return command(arguments)
-
-
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "plugins": plugins,
     "data": data,
     "benchmark": benchmark,
     "report": report,
-    "runs": runs,
-    "watch": watch,
+    **light.COMMANDS,
 }

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
-from fedlight.arguments import Arguments
-from fedlight.errors import ConfigError, DamagedFileError
+from fedlight.arguments import Arguments, show
+from fedlight.errors import ConfigError
 from fedlight.messages import did_you_mean
 from fedlight.tracking import ConsoleTracker
 from fedlight.watching.comparison import compare, render
 from fedlight.watching.follow import follow
 from fedlight.watching.listing import listing
 from fedlight.watching.record import find, is_run, read_record
-
-
-def light(arguments: Sequence[str]) -> int:
-    """Runs one of these commands and returns the exit code."""
-    try:
-        return COMMANDS[arguments[0]](arguments[1:])
-    except ConfigError as error:
-        return _say(error, 2)
-    except DamagedFileError as error:
-        return _say(error, 1)
-    except BrokenPipeError:  # whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def runs(arguments: Sequence[str]) -> int:
@@ -84,21 +70,9 @@ def _show(what: RenderableType | Sequence[object] | Mapping[str, object]) -> Non
     if isinstance(what, list | dict):
         sys.stdout.write(json.dumps(what, ensure_ascii=False, indent=1) + "\n")
         sys.stdout.flush()
-        return
-    console = Console(highlight=False, markup=False, emoji=False)
-    with console.capture() as shown:
-        console.print(what)
-    sys.stdout.writelines(f"{line.rstrip()}\n" for line in shown.get().splitlines())
-    sys.stdout.flush()
+    else:
+        show(what)  # type: ignore[arg-type]
 
 
 def _note(sentence: str) -> None:
     sys.stderr.write(f"fedlight: {sentence}\n")
-
-
-def _say(error: Exception, code: int) -> int:
-    _note(str(error))
-    return code
-
-
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"runs": runs, "watch": watch}

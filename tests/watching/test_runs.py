@@ -31,7 +31,7 @@ def test_a_run_is_known_from_its_folder(tmp_path: Path) -> None:
 
 def test_the_status_comes_from_the_lock_and_from_how_the_run_ended(tmp_path: Path) -> None:
     for status in ("failed", "interrupted", "finished"):
-        begin(tmp_path / status).finish(status, {})  # type: ignore[arg-type]
+        begin(tmp_path / status).finish(status, {})
         assert read_record(tmp_path / status).status == status
     begin(tmp_path / "killed")
     assert read_record(tmp_path / "killed").status == "interrupted"
