@@ -11,6 +11,7 @@ usage: fedlight COMMAND [options]
 
 Train one segmentation model at many institutions without sharing images, and score it at one that took no part.
 
+  init       write a config for your own folders:     fedlight init my_data
   fit        train a federation:             fedlight fit -c configs/quickstart.yaml
   validate   score a run on the sites' validation cases:   fedlight validate --run runs/quickstart
   test       score a run on test cases and at the held-out institution:   fedlight test --run runs/quickstart

@@ -115,10 +115,18 @@ def report(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
+def init(arguments: Sequence[str]) -> int:
+    """Looks at somebody's folders and writes a first config."""
+    from fedlight.assist.begin import init as command
+
+    return command(arguments)
+
+
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "plugins": plugins,
     "data": data,
     "benchmark": benchmark,
     "report": report,
+    "init": init,
     **light.COMMANDS,
 }

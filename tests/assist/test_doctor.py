@@ -68,7 +68,7 @@ def test_a_broken_torch_is_said_and_not_raised(monkeypatch: pytest.MonkeyPatch) 
     def broken(name: str) -> NoReturn:
         raise OSError("libtorch.so: no such file")
 
-    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    monkeypatch.setattr("fedlight.assist.doctor.importlib.import_module", broken)
     (check,) = doctor.device({})
     assert check.level == "problem"
     assert "libtorch.so" in check.text
