@@ -25,6 +25,8 @@ Train one segmentation model at many institutions without sharing images, and sc
   runs       list runs, or compare some:     fedlight runs [DIR]; fedlight runs --compare RUN RUN
   watch      follow a run from another terminal:   fedlight watch RUN
   doctor     can this machine train?         fedlight doctor [-c CONFIG]
+  schema     JSON schema of configs, for editors:  fedlight schema > fedlight.schema.json
+  completion  completion in the shell:       fedlight completion bash | zsh | tcsh
   deploy     a federation over a network:    fedlight deploy init DIR -c CONFIG; deploy check | serve | node | run DIR
 
 Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
