@@ -96,6 +96,6 @@ def _add(parser: argparse.ArgumentParser, found: Sequence[tuple[str, Sequence[st
 
     for name, values in dict(found).items():
         names = ["-c", name] if name == "--config" else [name]
-        action: Any = parser.add_argument(*names, **({"choices": list(values)} if values else {}))
+        action: Any = parser.add_argument(*names, choices=list(values) or None)
         if name in _FILES or name.endswith((".root", ".run_folder", ".splits", ".availability")):
             action.complete = shtab.FILE

@@ -92,7 +92,9 @@ def choices(base: type) -> list[type]:
     """Returns the classes that a setting of a type may name, sorted by name."""
     if issubclass(base, Plugin):
         return [info.cls for info in registered() if issubclass(info.cls, base)]
-    ours = (cls for cls in _below(base) if cls.__module__.startswith("fedlight") and not inspect.isabstract(cls))
+    ours: Iterable[type] = (
+        cls for cls in _below(base) if cls.__module__.startswith("fedlight") and not inspect.isabstract(cls)
+    )
     ours = (cls for cls in ours if cls.__name__ not in _INTERNAL and not cls.__name__.startswith("_"))
     return sorted(set(ours), key=lambda cls: cls.__name__) if base.__module__.startswith("fedlight") else []
 

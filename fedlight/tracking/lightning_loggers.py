@@ -1,4 +1,4 @@
-"""Trackers over Lightning's loggers: TensorBoard and MLflow; thin, off unless asked for, written by the server alone."""
+"""Trackers over Lightning's loggers: TensorBoard and MLflow; off unless asked for, written by the server alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard and MLflow over Lightning's loggers: the numbers arrive by round, and a missing package is one sentence."""
+"""TensorBoard and MLflow over Lightning's loggers: numbers arrive by round, and a missing package is a sentence."""
 
 from __future__ import annotations
 
