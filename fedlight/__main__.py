@@ -11,6 +11,7 @@ usage: fedlight COMMAND [options]
 
 Train one segmentation model at many institutions without sharing images, and score it at one that took no part.
 
+  init       write a config for your own folders:     fedlight init my_data
   fit        train a federation:             fedlight fit -c configs/quickstart.yaml
   validate   score a run on the sites' validation cases:   fedlight validate --run runs/quickstart
   test       score a run on test cases and at the held-out institution:   fedlight test --run runs/quickstart
@@ -23,6 +24,11 @@ Train one segmentation model at many institutions without sharing images, and sc
   plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
   report     report what a benchmark found:  fedlight report runs/retina
+  runs       list runs, or compare some:     fedlight runs [DIR]; fedlight runs --compare RUN RUN
+  watch      follow a run from another terminal:   fedlight watch RUN
+  doctor     can this machine train?         fedlight doctor [-c CONFIG]
+  schema     JSON schema of configs, for editors:  fedlight schema > fedlight.schema.json
+  completion  completion in the shell:       fedlight completion bash | zsh | tcsh
   deploy     a federation over a network:    fedlight deploy init DIR -c CONFIG; deploy check | serve | node | run DIR
 
 Configs compose (-c data.yaml -c algorithm.yaml) and every setting can be given on the command line
@@ -42,10 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         sys.stdout.write(f"fedlight {__version__}\n")
         return 0
-    if arguments[0] == "deploy":
-        from fedlight.deploy.light import light
+    from fedlight import light
 
-        code = light(arguments[1:])
+    if arguments[0] in light.COMMANDS:
+        return light.light(arguments)
+    if arguments[0] == "deploy":
+        from fedlight.deploy.light import light as deploy
+
+        code = deploy(arguments[1:])
         if code is not None:
             return code
     from fedlight.cli import run  # heavy: torch and Lightning

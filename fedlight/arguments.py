@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
+from rich.console import Console, RenderableType
 
 from fedlight.configs import read_config
+from fedlight.errors import ConfigError
 from fedlight.messages import explain, parameters
-from fedlight.preparation import ConfigError
 
 if TYPE_CHECKING:
     from fedlight.data.case_sites import CaseSites
@@ -28,6 +30,15 @@ class Arguments(argparse.ArgumentParser):
         raise ConfigError(f"{message}. See {self.prog} --help.")
 
 
+def show(what: RenderableType) -> None:
+    """Writes something to standard output, without the spaces that tables put behind their lines."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    with console.capture() as shown:
+        console.print(what)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in shown.get().splitlines())
+    sys.stdout.flush()
+
+
 def data_of(configs: Sequence[Path], overrides: Sequence[str] = ()) -> CaseSites:
     """Builds the data module that composed configs describe, without anything else of a run.
 
@@ -40,7 +51,7 @@ def data_of(configs: Sequence[Path], overrides: Sequence[str] = ()) -> CaseSites
     """
     settings: dict[str, Any] = {}
     for path in configs:
-        settings = _merged(settings, read_config(path).get("data") or {})
+        settings = merged(settings, read_config(path).get("data") or {})
     return data_from(settings, overrides, " and ".join(map(str, configs)))
 
 
@@ -78,13 +89,14 @@ def _overridden(settings: Mapping[str, Any], overrides: Sequence[str]) -> Mappin
             tree = yaml.safe_load(value)
             for part in reversed(["init_args", *parts] if parts != ["class_path"] else parts):
                 tree = {part: tree}
-            settings = _merged(settings, tree)
+            settings = merged(settings, tree)
     return settings
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays settings over others, group by group."""
     nested = {
-        name: _merged(base[name], value)
+        name: merged(base[name], value)
         for name, value in over.items()
         if isinstance(value, Mapping) and isinstance(base.get(name), Mapping)
     }

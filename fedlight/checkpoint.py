@@ -4,6 +4,8 @@
 
     config.yaml               the resolved config
     metrics.jsonl, .csv       one row at a time, flushed
+    run.json                  what the run is, and how it ended
+    lock                      held by the process that trains
     rounds/<t>.safetensors    the server after round t; renamed into place last, so a round is whole or absent
     sites/<site>/<t>.safetensors    what a site keeps, after its round t
     errors.log                the traces of what sites raised, if any did
@@ -16,7 +18,6 @@ Nothing here is ever read through pickle.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from typing import Any, BinaryIO, Literal
 import torch
 import yaml
 
+from fedlight.run_lock import hold
 from fedlight.serialization import aside, link, read, write, write_bytes
 
 log = logging.getLogger("fedlight")
@@ -151,14 +153,7 @@ class RunFolder:
         Raises:
             BlockingIOError: If another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BlockingIOError(
-                    f"{self.path} is in use by another process. Wait for it or name another."
-                ) from error
+        with hold(self.path):
             yield
 
     def commit(self, round: int, server: Mapping[str, Any]) -> None:

@@ -28,26 +28,18 @@ from fedlight.configs import read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
 from fedlight.deploy.command import deploy
 from fedlight.document import show
+from fedlight.errors import ConfigError, DamagedFileError
 from fedlight.executors import Flower, InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.discovery import discover, registered
-from fedlight.preparation import ConfigError
 from fedlight.processes import end_with_parent
-from fedlight.serialization import DamagedFileError
 from fedlight.server import RoundFailedError
 from fedlight.tasks import FederatedModule, SegmentationTask
-from fedlight.tracking import WandbTracker
+from fedlight.tracking import MLflowTracker, TensorBoardTracker, WandbTracker
+from fedlight.trainer import OWNED
 
-_OWNED = {
-    # what the federation decides for all clients, and what a client must not do
-    "logger", "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "default_root_dir", "num_nodes",
-    "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "barebones",
-    "check_val_every_n_epoch", "val_check_interval", "reload_dataloaders_every_n_epochs", "use_distributed_sampler",
-    "log_every_n_steps", "fast_dev_run", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "devices",
-    "enable_autolog_hparams", "model_registry",
-}  # fmt: skip
 _TRAINER = {"accelerator": "auto", "devices": 1}
 
 
@@ -68,7 +60,7 @@ def _classes() -> dict[str, dict[str, list[str]]]:
     return {
         "aggregator": parameters(info.cls for info in plugins if issubclass(info.cls, Aggregator)),
         "plugins": parameters(info.cls for info in plugins if issubclass(info.cls, ClientPlugin)),
-        "trackers": parameters([WandbTracker]),
+        "trackers": parameters([MLflowTracker, TensorBoardTracker, WandbTracker]),
         "executor": parameters([Flower, InProcess, MultiProcess]),
         "data": parameters([FolderSites, SyntheticSites]),
         "model": parameters([SegmentationTask]),
@@ -123,7 +115,7 @@ class FederatedCLI(LightningCLI):
         parser.add_class_arguments(
             Federation, "federation", skip={"seed", "trainer", "config", "console"}, instantiate=False
         )
-        parser.add_class_arguments(Trainer, "trainer", skip=_OWNED, instantiate=False)
+        parser.add_class_arguments(Trainer, "trainer", skip=OWNED, instantiate=False)
         parser.add_argument("--load", type=list[str], default=[], help="Python files with plugins of your own.")
         parser.set_defaults(
             {

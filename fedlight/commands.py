@@ -1,8 +1,9 @@
-"""The commands that train nothing: ``fedlight plugins``, ``data`` and ``report``; and ``fedlight benchmark``."""
+"""The small commands: ``fedlight plugins``, ``data``, ``report`` and others; and ``benchmark``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from fedlight import light
 from fedlight.arguments import Arguments, data_of
 from fedlight.method_cards import show_card, show_list
 from fedlight.method_pages import write_pages
@@ -114,9 +116,46 @@ def report(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
+def init(arguments: Sequence[str]) -> int:
+    """Looks at somebody's folders and writes a first config."""
+    from fedlight.assist.begin import init as command
+
+    return command(arguments)
+
+
+def schema(arguments: Sequence[str]) -> int:
+    """Prints a JSON schema of configs, for editors."""
+    from fedlight.assist.schema import schema as made
+
+    parser = Arguments("fedlight schema", "Print a JSON schema of configs, for editors.")
+    parser.add_argument("--load", action="append", default=[], metavar="FILE", help="a file with plugins of your own")
+    try:
+        discover(parser.parse_args(arguments).load)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    sys.stdout.write(json.dumps(made(), indent=1) + "\n")
+    return 0
+
+
+def completion(arguments: Sequence[str]) -> int:
+    """Prints a script with which a shell completes commands and settings."""
+    from fedlight.assist.completion import SHELLS, script
+
+    parser = Arguments("fedlight completion", "Print a script with which a shell completes commands and settings.")
+    parser.add_argument("shell", choices=SHELLS)
+    shell = parser.parse_args(arguments).shell
+    discover()
+    sys.stdout.write(script(shell, COMMANDS))
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "plugins": plugins,
     "data": data,
     "benchmark": benchmark,
     "report": report,
+    "init": init,
+    "schema": schema,
+    "completion": completion,
+    **light.COMMANDS,
 }

@@ -1,13 +1,14 @@
-"""Config files, read for what must be known before they are parsed."""
+"""Config files, read for what must be known before they are parsed, and settings by their dotted names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fedlight.preparation import ConfigError
+from fedlight.errors import ConfigError
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -30,3 +31,20 @@ def read_config(path: Path) -> dict[str, Any]:
     beside = [path.parent / str(file) for file in config.get("load") or []]
     named = config.get("load") or []
     return {**config, "load": [str(b if b.is_file() else n) for b, n in zip(beside, named, strict=True)]}
+
+
+def flat(tree: Any, name: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested settings by their dotted names.
+
+    >>> flat({"data": {"sizes": [8, 16]}})
+    {'data.sizes.0': 8, 'data.sizes.1': 16}
+    """
+    if isinstance(tree, Mapping):
+        items = [(str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, list):
+        items = [(str(index), value) for index, value in enumerate(tree)]
+    else:
+        return {name: tree}
+    return {
+        key: value for part, branch in items for key, value in flat(branch, f"{name}.{part}" if name else part).items()
+    }

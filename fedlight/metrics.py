@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-HIGHER_IS_BETTER = ("dice", "iou")
+from fedlight.metric_names import is_higher_better
 
 
 def score_case(
@@ -103,11 +103,6 @@ def worst_site(sites: Mapping[str, Mapping[str, float]], metric: str = "dice") -
     worst = min if is_higher_better(metric) else max
     values = {site: metrics[metric] for site, metrics in sites.items() if metric in metrics}
     return worst(values.items(), key=lambda pair: pair[1])
-
-
-def is_higher_better(metric: str) -> bool:
-    """Says whether a larger value of "dice", "iou", "hd95", "assd", "miss" or "<one of them>/<class>" is better."""
-    return metric.split("/")[0].removeprefix("val_").removeprefix("test_") in HIGHER_IS_BETTER
 
 
 def _mean(values: Iterable[float]) -> float:

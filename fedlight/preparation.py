@@ -13,7 +13,9 @@ from torch import Tensor
 
 from fedlight.channel import Compression
 from fedlight.cohort import Sampling, cohort_size
+from fedlight.configs import flat as flat
 from fedlight.data.federated import DataError, FederatedDataModule
+from fedlight.errors import ConfigError as ConfigError
 from fedlight.plugins import Aggregator, ClientPlugin, Codec, Harmonisation, Lossless, Plugin
 from fedlight.plugins.combinations import check_shared, check_together
 from fedlight.privacy.example_level import ExampleLevel, check_run
@@ -21,10 +23,6 @@ from fedlight.randomness import seeded
 from fedlight.state import parameters_of
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.trainer import make_trainer
-
-
-class ConfigError(ValueError):
-    """A user's mistake that was found before any training: one sentence with value, rule and way out."""
 
 
 def prototypes(aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> tuple[Aggregator, list[ClientPlugin]]:
@@ -319,20 +317,3 @@ def differences(
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name) and not name.startswith(may_change)
     ]
-
-
-def flat(tree: Any, name: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested settings by their dotted names.
-
-    >>> flat({"data": {"sizes": [8, 16]}})
-    {'data.sizes.0': 8, 'data.sizes.1': 16}
-    """
-    if isinstance(tree, Mapping):
-        items = [(str(key), value) for key, value in tree.items()]
-    elif isinstance(tree, list):
-        items = [(str(index), value) for index, value in enumerate(tree)]
-    else:
-        return {name: tree}
-    return {
-        key: value for part, branch in items for key, value in flat(branch, f"{name}.{part}" if name else part).items()
-    }

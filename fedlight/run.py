@@ -36,7 +36,7 @@ from fedlight.schedule import Plan
 from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
 from fedlight.tasks.federated_module import FederatedModule
-from fedlight.tracking import ConsoleTracker, Fanout, JsonlTracker, RunInfo
+from fedlight.tracking import ConsoleTracker, Fanout, JsonlTracker, RunInfo, StatusTracker
 from fedlight.unseen import offered, score_unseen
 from fedlight.update import Broadcast, Evaluation, SiteFailure
 
@@ -139,7 +139,7 @@ class Run:
             make_client=ClientFactory(
                 module, data, prototypes(federation.aggregator, federation.plugins)[1], federation.local, folder.sites
             ),
-            tracker=Fanout([JsonlTracker()], [*watching, *copy.deepcopy(list(federation.trackers))]),
+            tracker=Fanout([JsonlTracker(), StatusTracker()], [*watching, *copy.deepcopy(list(federation.trackers))]),
             info=_info(federation, data, folder, server),
         )
 

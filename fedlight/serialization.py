@@ -18,11 +18,9 @@ import safetensors
 from safetensors.torch import save, save_file
 from torch import Tensor
 
+from fedlight.errors import DamagedFileError
+
 _TREE = "tree"
-
-
-class DamagedFileError(ValueError):
-    """A file of a run that is not what was written; the message names it."""
 
 
 def pack(tree: Any) -> bytes:

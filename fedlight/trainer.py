@@ -26,6 +26,15 @@ QUIET: Mapping[str, Any] = {
 }
 """A client's Trainer writes and prints nothing: the federation does."""
 
+OWNED = {
+    "logger", "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "default_root_dir", "num_nodes",
+    "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "barebones",
+    "check_val_every_n_epoch", "val_check_interval", "reload_dataloaders_every_n_epochs", "use_distributed_sampler",
+    "log_every_n_steps", "fast_dev_run", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "devices",
+    "enable_autolog_hparams", "model_registry",
+}  # fmt: skip
+"""Arguments that the federation decides for all clients, and what a client must not do."""
+
 
 def make_trainer(arguments: Mapping[str, Any], callbacks: Sequence[Callback]) -> Trainer:
     """Builds a client's own Trainer.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from torch import Tensor
+if TYPE_CHECKING:  # whoever only reads records of rounds needs no torch
+    from torch import Tensor
 
-from fedlight.state import State, num_bytes
+    from fedlight.state import State
 
-Shared = Mapping[str, Mapping[str, Tensor]]
+Shared: TypeAlias = "Mapping[str, Mapping[str, Tensor]]"
 """What plugins share: by plugin instance id, then by name."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -139,6 +140,10 @@ class SiteFailure:
 
 
 def _bytes_by_part(params: State, payload: bytes, buffers: State, shared: Shared) -> dict[str, int]:
+    from torch import Tensor
+
+    from fedlight.state import num_bytes
+
     model = {"parameters": num_bytes(params) + len(payload), "buffers": num_bytes(buffers)}
     tensors = {
         name: {key: value for key, value in part.items() if isinstance(value, Tensor)}  # a plugin may share anything

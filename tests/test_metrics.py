@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedlight.metrics import is_higher_better, mean_over_sites, score_calibration, score_case, summarise, worst_site
+from fedlight.metric_names import is_higher_better
+from fedlight.metrics import mean_over_sites, score_calibration, score_case, summarise, worst_site
 
 BINARY = ("background", "vessel")
 

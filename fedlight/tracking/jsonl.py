@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedlight.serialization import DamagedFileError
+from fedlight.errors import DamagedFileError
 from fedlight.tracking.rows import CSV_HEADER, Row, cell, csv_lines, round_rows, tested_rows
 from fedlight.tracking.tracker import RoundRecord, RunInfo, Tracker
 from fedlight.update import Evaluation

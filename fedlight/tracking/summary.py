@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from fedlight.metrics import is_higher_better
+from fedlight.metric_names import is_higher_better
 from fedlight.update import Evaluation
 
 READING = (

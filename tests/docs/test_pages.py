@@ -19,7 +19,7 @@ from fedlight.federation import Federation
 from fedlight.plugins.catalogue import halves, methods
 from fedlight.plugins.discovery import discover, registered
 from fedlight.tasks import SegmentationTask
-from fedlight.tracking import WandbTracker
+from fedlight.tracking import MLflowTracker, WandbTracker
 from tests.docs.pages import PAGES, ROOT, inline, table
 
 README = PAGES["README.md"].read_text()
@@ -84,7 +84,13 @@ OWNERS: dict[str, tuple[type, ...]] = {
     "federation": (Federation,),
     "trainer": (Trainer,),
 }
-NESTED: tuple[type, ...] = (*(info.cls for info in BUNDLED.values()), WandbTracker, InProcess, MultiProcess)
+NESTED: tuple[type, ...] = (
+    *(info.cls for info in BUNDLED.values()),
+    MLflowTracker,
+    WandbTracker,
+    InProcess,
+    MultiProcess,
+)
 
 
 def arguments(*owners: type) -> set[str]:

@@ -1,0 +1,101 @@
+"""Completion of commands and settings in the shell, written by shtab."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fedlight.assist.schema import schema
+from fedlight.errors import ConfigError
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+Command = Callable[[Sequence[str]], int]
+
+_OWN: Mapping[str, Sequence[str]] = {
+    "fit": ("--ckpt_path", "--profile"),
+    "validate": ("--run", "--ckpt_path", "--which"),
+    "test": ("--run", "--ckpt_path", "--which"),
+    "predict": ("--run", "--input", "--output", "--probabilities", "--site"),
+    "styles": ("--run", "--output", "--stage", "--compare"),
+}
+"""Commands that take settings, and what they take beside them."""
+
+_FILES = ("--config", "--run", "--compare", "--input", "--output", "--ckpt_path", "--load", "--splits", "--folder")
+
+
+def script(shell: str, commands: Mapping[str, Command]) -> str:
+    """Returns the script that a shell reads.
+
+    Args:
+        shell: One of ``SHELLS``.
+        commands: The small commands; what options they have is read from their help.
+
+    Raises:
+        ConfigError: If shtab is not installed.
+    """
+    try:
+        import shtab
+    except ImportError as error:
+        raise ConfigError(
+            "completion needs shtab, which is not installed. Get it with: pip install 'fedlight[shell]'."
+        ) from error
+    parser = argparse.ArgumentParser("fedlight")
+    below = parser.add_subparsers()  # shtab leaves out what has no help
+    settings = list(options(schema()))
+    for name, own in _OWN.items():
+        _add(
+            below.add_parser(name, help=name),
+            [("--config", ()), ("--load", ()), *((each, ()) for each in own), *settings],
+        )
+    for name, command in commands.items():
+        _add(below.add_parser(name, help=name), [(each, ()) for each in _helped(command)])
+    below.add_parser("deploy", help="deploy").add_argument("command", choices=["init", "check", "serve", "node", "run"])
+    return str(shtab.complete(parser, shell))
+
+
+def options(known: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yields the settings of a config's schema as options, with the values that they can take where these are few."""
+    for group in ("data", "model", "federation", "trainer"):
+        part = known["properties"][group]
+        if "oneOf" in part:
+            yield f"--{group}", _names(part)
+        for name, found in _arguments(part).items():
+            yield f"--{group}.{name}", _values(found)
+
+
+def _arguments(part: Mapping[str, Any]) -> dict[str, Any]:
+    classes = [each["properties"].get("init_args", {}) for each in part.get("oneOf", ()) if "properties" in each]
+    return {name: found for each in (*classes, part) for name, found in each.get("properties", {}).items()}
+
+
+def _values(found: Mapping[str, Any]) -> list[str]:
+    values = [str(value) for value in found.get("enum", ())] + _names(found)
+    values += ["true", "false"] if found.get("type") == "boolean" else []
+    inner = [*found.get("anyOf", ()), *([found["items"]] if "items" in found else [])]
+    return list(dict.fromkeys([*values, *(value for each in inner for value in _values(each))]))
+
+
+def _names(found: Mapping[str, Any]) -> list[str]:
+    return [name for each in found.get("oneOf", ()) for name in each.get("examples", ())]
+
+
+def _helped(command: Command) -> list[str]:
+    """Returns the long options that a command's help shows."""
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit, ConfigError):
+        command(["--help"])
+    return sorted(set(re.findall(r"^ +(?:-\w[^,\n]*, )?(--\w+)", shown.getvalue(), re.MULTILINE)) - {"--help"})
+
+
+def _add(parser: argparse.ArgumentParser, found: Sequence[tuple[str, Sequence[str]]]) -> None:
+    import shtab
+
+    for name, values in dict(found).items():
+        names = ["-c", name] if name == "--config" else [name]
+        action: Any = parser.add_argument(*names, choices=list(values) or None)
+        if name in _FILES or name.endswith((".root", ".run_folder", ".splits", ".availability")):
+            action.complete = shtab.FILE

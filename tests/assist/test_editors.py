@@ -1,0 +1,120 @@
+"""What editors and shells are told: the schema takes every config of ours, and the shell completes settings."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fedlight.__main__ import main
+from fedlight.assist.schema import schema
+
+jsonschema = pytest.importorskip("jsonschema")
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "algorithms").glob("*.yaml")])
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    jsonschema.Draft7Validator.check_schema(schema())
+    return jsonschema.Draft7Validator(json.loads(json.dumps(schema())))
+
+
+def as_json(config: Any) -> Any:
+    """Keys of YAML that are numbers are text in JSON, as editors see them."""
+    return json.loads(json.dumps(config))
+
+
+def test_the_schema_takes_every_config_of_ours(validator: Any) -> None:
+    wrong = {path.name: [each.message for each in validator.iter_errors(read(path))] for path in CONFIGS}
+    assert {name: messages for name, messages in wrong.items() if messages} == {}
+
+
+def read(path: Path) -> Any:
+    return as_json(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("group", "change"),
+    [
+        ("federation", {"rouns": 3}),
+        ("federation", {"rounds": "many"}),
+        ("federation", {"buffers": "sum"}),
+        ("federation", {"aggregator": {"class_path": "FedAvgM", "init_args": {"momentun": 0.5}}}),
+        ("federation", {"plugins": [{"class_path": "MixStyle", "init_args": {"p": "often"}}]}),
+        ("data", {"class_path": "FolderSites", "init_args": {"root": "x", "imagesize": 3}}),
+        ("trainer", {"max_epochs": 3}),
+    ],
+)
+def test_the_schema_refuses_what_fit_refuses(validator: Any, group: str, change: dict[str, Any]) -> None:
+    config = copy.deepcopy(read(ROOT / "configs" / "quickstart.yaml"))
+    assert validator.is_valid(config)
+    config[group] = {**config.get(group, {}), **change}
+    assert not validator.is_valid(config)
+
+
+def test_a_class_of_ones_own_is_not_refused(validator: Any) -> None:
+    own = {"class_path": "my_package.Mine", "init_args": {"anything": 1}}
+    assert validator.is_valid({"federation": {"aggregator": own, "plugins+": ["my_package.Mine"]}})
+
+
+def test_settings_are_described_in_the_words_of_their_docstrings() -> None:
+    settings = schema()["properties"]["federation"]["properties"]
+    assert settings["rounds"]["description"] == "Number of rounds."
+    assert settings["rounds"]["default"] == 10
+
+
+def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["fedlight"])
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "fedlight config"
+    assert main(["schema", "--load", "nowhere.py"]) == 2
+    assert "nowhere.py" in capsys.readouterr().err
+
+
+COMPLETE = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMPREPLY=()
+_shtab_fedlight; echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("shtab")
+    from fedlight.assist.completion import script
+    from fedlight.commands import COMMANDS
+
+    path = tmp_path_factory.mktemp("completion") / "fedlight.bash"
+    path.write_text(script("bash", COMMANDS))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["fedlight", "wat"], "watch"),
+        (["fedlight", "fit", "--federation.evaluate"], "--federation.evaluate_every --federation.evaluate_sites"),
+        (["fedlight", "fit", "--federation.buffers", ""], "average local recalibrate"),
+        (["fedlight", "fit", "--federation.plugins+", "MixS"], "MixStyle"),
+        (["fedlight", "runs", "--com"], "--compare"),
+    ],
+)
+def test_bash_completes_commands_settings_and_values(bash_script: Path, words: list[str], completed: str) -> None:
+    command = ["bash", "-c", COMPLETE, "bash", str(bash_script), *words]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == completed
+
+
+def test_completion_without_shtab_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fedlight"])
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "bash"]) == 2
+    assert "pip install 'fedlight[shell]'" in capsys.readouterr().err
