@@ -26,7 +26,7 @@ def examples(
     if batch is None:
         return None
     height, width = batch["size"][0].tolist()
-    images = restore(batch["image"], (height, width), module.resized)
+    images = restore(batch["image"], (height, width), module.placing)
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     predictions = module.eval().segment(batch).argmax(1)
     return (images - low) / (high - low).clamp_min(1e-6), batch["mask"], predictions

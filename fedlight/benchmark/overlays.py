@@ -167,5 +167,5 @@ def _picture(task: FederatedModule, batch: Batch, place: int, chances: Any, case
             f"{case.case} must be segmented as in the results, got Dice {dice:.3f} in place of {case.dice:.3f}. "
             "Data or code have changed, or the run folder is of another training."
         )
-    image = restore(batch["image"][place : place + 1], (height, width), task.resized)[0]
+    image = restore(batch["image"][place : place + 1], (height, width), task.placing)[0]
     return draw_outlines(image, mask, prediction, valid, task.classes)
