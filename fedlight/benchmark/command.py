@@ -41,7 +41,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     planned = shard(jobs(compared, sites, seeds, chosen.nested), chosen.shard)
     workers = chosen.workers or max(1, (os.cpu_count() or 1) // chosen.threads)
     known = tuple(_results(folder) for folder in chosen.known)
-    runner = Runner(protocol, chosen.output, known, workers)
+    runner = Runner(protocol, chosen.output, known, workers, data.distance_unit)
     search = _search(chosen)
     trials = _trials(runner, chosen)
     tried = shard(search.jobs(compared, sites), chosen.shard) if search else []
@@ -87,7 +87,8 @@ def _trials(runner: Runner, chosen: argparse.Namespace) -> Runner:
     """Returns what runs the trials of a search: they are trained and not scored."""
     known = [folder / "search" / "results" for folder in chosen.known]
     protocol = replace(runner.protocol, scored=False)
-    return Runner(protocol, chosen.output / "search", [folder for folder in known if folder.is_dir()], runner.workers)
+    folders = [folder for folder in known if folder.is_dir()]
+    return Runner(protocol, chosen.output / "search", folders, runner.workers, runner.distance_unit)
 
 
 def _tuned(
@@ -202,7 +203,7 @@ def _human(data: CaseSites, sites: Sequence[str], output: Path) -> None:
             cases, reason = human.human_cases(data, site), ""
         except CaseError as error:
             cases, reason = [], "; ".join(f"{kind}: {detail}" for kind, detail in error.problems)
-        about = {"classes": list(data.format.classes), "distance_unit": "px", "curve": []}
+        about = {"classes": list(data.format.classes), "distance_unit": data.distance_unit, "curve": []}
         if cases or reason:
             write_result(folder, {**record(job, "", (), 1, Spent(0.0, 0.0), reason), **about}, cases)
 

@@ -27,7 +27,7 @@ from fedlight.batch import Batch, is_volume
 from fedlight.file_names import IMAGES, VOLUMES, is_read, stem
 from fedlight.geometry import restore
 from fedlight.tasks.federated_module import FederatedModule
-from fedlight.tasks.overlay import draw_overlay
+from fedlight.tasks.overlay import draw_overlay, spread
 
 SHOWN = 5
 """Slices of a volume in its overlay, at most."""
@@ -195,9 +195,7 @@ def mask_pixels(labels: Tensor, classes: int) -> np.ndarray[Any, Any]:
 
 def _slices(task: FederatedModule, batch: Batch, labels: Tensor) -> np.ndarray[Any, Any]:
     """Draws a few slices of a volume side by side: spread over those with foreground, or over all."""
-    shown = labels.flatten(1).any(1)
-    places = torch.nonzero(shown if shown.any() else ~shown)[:, 0]
-    chosen = places[torch.linspace(0, len(places) - 1, min(SHOWN, len(places))).round().long()]
+    chosen = spread(labels, SHOWN)
     middle = batch["image"].shape[1] // 2  # its neighbours are further channels
     images = batch["image"][chosen.to(batch["image"].device), middle : middle + 1]
     pictures = restore(images, (labels.shape[1], labels.shape[2]), task.placing).cpu()

@@ -225,7 +225,7 @@ class SegmentationTask(FederatedModule):
         """
         images = self.seen(batch)
         # a volume may have hundreds of slices
-        parts = images.split(self.window_batch) if is_volume(batch) else (images,)
+        parts = torch.split(images, self.window_batch) if is_volume(batch) else (images,)
         probabilities = torch.cat([self._probabilities(self._logits(part)) for part in parts])
         sizes = [(int(height), int(width)) for height, width in batch["size"].tolist()]
         cases = [restore(probabilities[i : i + 1], size, self.placing) for i, size in enumerate(sizes)]

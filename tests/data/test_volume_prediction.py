@@ -47,8 +47,8 @@ def test_a_mask_lies_where_its_volume_lies(tmp_path: Path, axis: Axis, affine: n
     """
     path = save_nifti(tmp_path / "in" / "liver.nii.gz", grey(0, (24, 24, 24)), affine)
     predict(path, tmp_path / "out", axis=axis)
-    before: Any = nibabel.load(path)  # type: ignore[attr-defined]
-    after: Any = nibabel.load(tmp_path / "out" / "masks" / "liver.nii.gz")  # type: ignore[attr-defined]
+    before: Any = nibabel.load(path)
+    after: Any = nibabel.load(tmp_path / "out" / "masks" / "liver.nii.gz")
     assert after.get_data_dtype() == np.uint8
     assert np.array_equal(after.affine, before.affine)
     for name in ("sform_code", "qform_code", "xyzt_units", "pixdim"):
@@ -60,8 +60,8 @@ def test_probabilities_have_a_further_axis_and_the_overlay_a_few_slices(tmp_path
     """12 of 24 slices show the ball; five of them are drawn side by side."""
     path = save_nifti(tmp_path / "liver.nii", grey(0, (24, 24, 24)))
     (row,) = predict(path, tmp_path / "out", probabilities=True, context=1)
-    mask = np.asarray(nibabel.load(tmp_path / "out/masks/liver.nii.gz").dataobj)  # type: ignore[attr-defined]
-    chances = np.asarray(nibabel.load(tmp_path / "out/probabilities/liver.nii.gz").dataobj)  # type: ignore[attr-defined]
+    mask = np.asarray(nibabel.load(tmp_path / "out/masks/liver.nii.gz").dataobj)
+    chances = np.asarray(nibabel.load(tmp_path / "out/probabilities/liver.nii.gz").dataobj)
     assert chances.shape == (24, 24, 24, 2)
     assert chances.dtype == np.float32
     assert np.array_equal(chances.argmax(-1), mask)
@@ -75,7 +75,7 @@ def test_probabilities_have_a_further_axis_and_the_overlay_a_few_slices(tmp_path
 def test_resampled_slices_come_back_on_the_grid_of_the_file(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "liver.nii.gz", grey(0))
     predict(path, tmp_path / "out", image_size=None, patch_size=4, spacing=(0.4, 0.5))
-    mask = np.asarray(nibabel.load(tmp_path / "out/masks/liver.nii.gz").dataobj)  # type: ignore[attr-defined]
+    mask = np.asarray(nibabel.load(tmp_path / "out/masks/liver.nii.gz").dataobj)
     assert mask.shape == (12, 20, 16)
     assert (mask != ball()).mean() < 0.02
 

@@ -78,7 +78,7 @@ def test_slope_and_intercept_of_the_header_count(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), AFFINE)
     image.header.set_slope_inter(2, -5)
     nibabel.save(image, tmp_path / "v.nii")
-    stored = np.asarray(nibabel.load(tmp_path / "v.nii").dataobj)  # type: ignore[attr-defined]
+    stored = np.asarray(nibabel.load(tmp_path / "v.nii").dataobj)
     stack = open_stack(tmp_path / "v.nii", "axial")
     assert {float(v) for i in range(4) for v in stack.values(i).ravel()} == {float(v) for v in stored.ravel()}
 

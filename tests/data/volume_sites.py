@@ -22,7 +22,8 @@ def grey(seed: int, shape: tuple[int, int, int] = (12, 20, 16)) -> npt.NDArray[n
 def ball(shape: tuple[int, int, int] = (12, 20, 16)) -> npt.NDArray[np.uint8]:
     """An ellipsoid around the middle, in the middle half of every axis."""
     axes = np.meshgrid(*[np.linspace(-2, 2, length) for length in shape], indexing="ij")
-    return (np.square(axes).sum(0) < 1).astype(np.uint8)
+    inside: npt.NDArray[np.uint8] = (np.square(axes).sum(0) < 1).astype(np.uint8)
+    return inside
 
 
 def save_nifti(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.float64] = AFFINE) -> Path:
