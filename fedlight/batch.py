@@ -22,8 +22,15 @@ class Batch(TypedDict):
     mask: Tensor  # (N, H, W), int64, class index; 0 is background
     valid: Tensor  # (N, H, W), bool; False where a pixel does not count (padding, outside the field of view)
     case: list[str]  # N names
-    spacing: Tensor  # (N, 2), float32, (y, x) in mm; 1 where unknown
+    # (N, 2), float32, (y, x) in mm; 1 where unknown. In evaluation, (N, 3) with (z, y, x) says that the N images are
+    # the slices of one volume, in order
+    spacing: Tensor
     size: Tensor  # (N, 2), int64, (height, width) of the case as it was read
+
+
+def is_volume(batch: Batch) -> bool:
+    """Says whether an evaluation batch is the slices of one volume, which is scored and written as one."""
+    return batch["spacing"].shape[-1] == 3
 
 
 class View(NamedTuple):

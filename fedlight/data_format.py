@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedlight.geometry import Placing
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,13 +16,13 @@ class DataFormat:
     Attributes:
         classes: Names of the classes, background first; ("background", "vessel") is a binary task.
         channels: Channels of an image.
-        resized: Whether evaluation images are resized to a grid (else they are only padded).
         train_size: (height, width) of the images of a training batch.
+        placing: How evaluation images come to the network's grid.
         patches: Whether training images are patches of larger ones.
     """
 
     classes: tuple[str, ...]
     channels: int
     train_size: tuple[int, int]
-    resized: bool = False
+    placing: Placing = "padded"
     patches: bool = False

@@ -1,14 +1,20 @@
 """The grids of a case: as it was read, and as the network sees it.
 
-A resized case is scaled by one factor so that it fits the grid, put into the top left corner and padded to the right
-and below. Masks that go back to a user are always on the grid of the input.
+A boxed case is scaled by one factor so that it fits the grid, put into the top left corner and padded to the right
+and below; a stretched one is scaled to fill the grid, by one factor a side. Masks that go back to a user are always on
+the grid of the input.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Placing = Literal["padded", "boxed", "stretched"]
+"""How a case comes to the network's grid: as it is, scaled by one factor to fit, or scaled to fill it."""
 
 
 def content_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
@@ -21,39 +27,46 @@ def content_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def restore(logits: Tensor, size: tuple[int, int], resized: bool) -> Tensor:
+def content(size: tuple[int, int], grid: tuple[int, int], placing: Placing) -> tuple[int, int]:
+    """Returns the (height, width) of the part of the grid that shows a case of a given size; the rest is padding."""
+    if placing == "padded":
+        return size
+    return grid if placing == "stretched" else content_size(size, grid)
+
+
+def restore(logits: Tensor, size: tuple[int, int], placing: Placing) -> Tensor:
     """Brings logits from the network's grid back to the grid of the case as it was read.
 
     Args:
         logits: (N, K, H, W), floating.
         size: (height, width) of the case as it was read.
-        resized: Whether the case was resized to the grid; if not, it was only padded.
+        placing: How the case came to the grid.
 
     Returns:
-        (N, K, height, width), bilinear between pixels where the case was resized.
+        (N, K, height, width), bilinear between pixels where the case was scaled.
     """
-    height, width = content_size(size, (logits.shape[-2], logits.shape[-1])) if resized else size
-    content = logits[..., :height, :width]
+    height, width = content(size, (logits.shape[-2], logits.shape[-1]), placing)
+    shown = logits[..., :height, :width]
     if (height, width) == size:
-        return content
-    return F.interpolate(content, size=size, mode="bilinear", align_corners=False)
+        return shown
+    return F.interpolate(shown, size=size, mode="bilinear", align_corners=False)
 
 
-def onto_grid(maps: Tensor, sizes: Tensor, grid: tuple[int, int], resized: bool) -> Tensor:
+def onto_grid(maps: Tensor, sizes: Tensor, grid: tuple[int, int], placing: Placing) -> Tensor:
     """Brings maps from the grids of cases as they were read to the network's grid.
 
     Args:
         maps: (N, H, W), bool; a smaller case lies in the top left corner.
         sizes: (N, 2), int64, (height, width) of every case as it was read.
         grid: (height, width) of the network's grid.
-        resized: Whether cases were resized to the grid; if not, they were only padded.
+        placing: How the cases came to the grid.
 
     Returns:
         (N, *grid), bool, False in the padding.
     """
     result = torch.zeros(len(maps), *grid, dtype=torch.bool, device=maps.device)
     for i, (height, width) in enumerate(sizes.tolist()):
-        content = content_size((height, width), grid) if resized else (height, width)
+        shown = content((height, width), grid, placing)
         case = maps[i : i + 1, None, :height, :width].float()
-        result[i, : content[0], : content[1]] = F.interpolate(case, size=content, mode="nearest-exact")[0, 0] > 0
+        result[i, : shown[0], : shown[1]] = F.interpolate(case, size=shown, mode="nearest-exact")[0, 0] > 0
     return result

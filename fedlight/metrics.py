@@ -4,11 +4,12 @@ Dice and IoU are counted directly. HD95 and ASSD stand on MONAI's surface distan
 pixel centres of the boundary, a boundary pixel being one with a face neighbour outside): HD95 is the larger of the
 two directed 95th percentiles, as in MONAI's ``HausdorffDistanceMetric(percentile=95)``; ASSD is the mean over both
 directions pooled, as in ``SurfaceDistanceMetric(symmetric=True)``. Both are in mm where the spacing is known, else in
-pixels. Other tools define them otherwise, so compare numbers of one tool only.
+pixels. Volumes are scored in three dimensions, slices stacked. Other tools define them otherwise, so compare numbers
+of one tool only.
 
 Empty masks: if prediction and mask are both empty, Dice and IoU are 1 and distances 0. If one is, Dice and IoU are 0
-and distances are the image's diagonal, so that a missed case cannot improve a mean by dropping out of it. "miss" is 1
-where a class is in the mask and nothing of it was predicted, else 0.
+and distances are the diagonal of the image or volume, so that a missed case cannot improve a mean by dropping out of
+it. "miss" is 1 where a class is in the mask and nothing of it was predicted, else 0.
 
 Calibration is that of a class's probability over the valid pixels of a case: "ece" is the expected calibration error
 (torchmetrics, 15 bins of equal width, absolute differences), "brier" the mean squared error. Both are 0 at best, and
@@ -31,17 +32,17 @@ def score_case(
     prediction: Tensor,
     mask: Tensor,
     valid: Tensor,
-    spacing: tuple[float, float],
+    spacing: tuple[float, ...],
     classes: Sequence[str],
     distances: bool,
 ) -> dict[str, float]:
-    """Scores the segmentation of one case over its valid pixels.
+    """Scores the segmentation of one case over its valid pixels, or of one volume over its valid voxels.
 
     Args:
-        prediction: (H, W), int64, class index.
-        mask: (H, W), int64, class index.
-        valid: (H, W), bool; elsewhere both count as background.
-        spacing: (y, x), in mm.
+        prediction: (H, W) or (S, H, W), int64, class index.
+        mask: Like ``prediction``.
+        valid: Like ``prediction``, bool; elsewhere both count as background.
+        spacing: (y, x) or (z, y, x), in mm.
         classes: Names of the classes, background first.
         distances: Whether to compute "hd95" and "assd" too; they take longer.
 
@@ -62,9 +63,9 @@ def score_calibration(probabilities: Tensor, mask: Tensor, valid: Tensor, classe
     """Scores how far the probabilities of one case can be believed, over its valid pixels.
 
     Args:
-        probabilities: (classes, H, W), float32, in [0, 1].
-        mask: (H, W), int64, class index.
-        valid: (H, W), bool; a case without any valid pixel scores 0.
+        probabilities: (classes, ..., H, W), float32, in [0, 1].
+        mask: (..., H, W), int64, class index.
+        valid: (..., H, W), bool; a case without any valid pixel scores 0.
         classes: Names of the classes, background first.
 
     Returns:
@@ -129,10 +130,10 @@ def _calibration(probability: Tensor, true: Tensor) -> dict[str, float]:
     return {"ece": float(error), "brier": float((probability - true.float()).square().mean())}
 
 
-def _distances(predicted: Tensor, true: Tensor, spacing: tuple[float, float]) -> dict[str, float]:
+def _distances(predicted: Tensor, true: Tensor, spacing: tuple[float, ...]) -> dict[str, float]:
     present, found = bool(true.any()), bool(predicted.any())
     if not (present and found):
-        diagonal = math.hypot(true.shape[0] * spacing[0], true.shape[1] * spacing[1])
+        diagonal = math.hypot(*(length * step for length, step in zip(true.shape, spacing, strict=True)))
         distance = diagonal if present or found else 0.0
         return {"hd95": distance, "assd": distance}
     from monai.metrics.utils import get_mask_edges, get_surface_distance

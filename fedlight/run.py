@@ -400,6 +400,7 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         sites=data.sites,
         held_out=data.held_out_sites,
         classes=data.format.classes,
+        distance_unit=data.distance_unit,
         rounds=federation.rounds,
         local_steps={
             site: steps

@@ -124,8 +124,8 @@ class SiteFailure:
     Attributes:
         phase: "open", "fit" or "evaluate".
         kind: "raised" (an exception at the site), "refused" (an answer that the server does not accept), "lost"
-            (the process or the connection ended), "late" (the deadline passed), "outdated" (it lacks the version of
-            the model that its message goes on from; it is then sent the whole model) or "spent" (its privacy budget is).
+            (the process or the connection ended), "late" (the deadline passed), "outdated" (it lacks the version
+            that its message goes on from, and is then sent the whole model) or "spent" (its privacy budget is).
         reason: One sentence without the site's name.
     """
 

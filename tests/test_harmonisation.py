@@ -75,10 +75,10 @@ def test_predictions_are_harmonised(trained: RunFolder, federate: Callable[..., 
 
 
 def test_maps_go_to_the_networks_grid() -> None:
-    """A 2 x 4 case on a 4 x 4 grid takes the upper half when resized; only padded, its own two rows."""
+    """A 2 x 4 case on a 4 x 4 grid takes the upper half when boxed; only padded, its own two rows."""
     maps = torch.tensor([[[True, False, True, True], [True, True, True, True]]])
-    for resized in (True, False):
-        grid = onto_grid(maps, torch.tensor([[2, 4]]), (4, 4), resized)
+    for placing in ("boxed", "padded"):
+        grid = onto_grid(maps, torch.tensor([[2, 4]]), (4, 4), placing)
         assert grid[0].tolist() == [*maps[0].tolist(), [False] * 4, [False] * 4]
-    doubled = onto_grid(maps, torch.tensor([[2, 4]]), (4, 8), resized=True)
+    doubled = onto_grid(maps, torch.tensor([[2, 4]]), (4, 8), "boxed")
     assert doubled[0, 0].tolist() == [True, True, False, False, True, True, True, True]

@@ -24,7 +24,7 @@ def score(
     prediction: Tensor,
     mask: Tensor,
     valid: Tensor | None = None,
-    spacing: tuple[float, float] = (1.0, 1.0),
+    spacing: tuple[float, ...] = (1.0, 1.0),
     classes: tuple[str, ...] = BINARY,
     distances: bool = True,
 ) -> dict[str, float]:
@@ -170,3 +170,33 @@ def test_calibration_without_a_valid_pixel_is_perfect() -> None:
     scores = score_calibration(torch.ones(3, 1, 2) / 3, torch.zeros(1, 2).long(), nothing, ("background", "a", "b"))
     assert set(scores.values()) == {0.0}
     assert set(scores) == {"ece", "brier", "ece/a", "ece/b", "brier/a", "brier/b"}
+
+
+def test_volumes_are_scored_in_three_dimensions_and_in_mm() -> None:
+    """One voxel against one that is 2 slices of 3 mm and 8 columns of 1 mm away: sqrt(36 + 64) = 10 mm.
+
+    A voxel that is nowhere predicted costs the diagonal of 4 slices of 3 mm, 6 rows of 2 mm and 12 columns of 1 mm.
+    """
+    prediction, mask = (torch.zeros(4, 6, 12, dtype=torch.int64) for _ in range(2))
+    prediction[0, 3, 1], mask[2, 3, 9] = 1, 1
+    scores = score(prediction, mask, spacing=(3.0, 2.0, 1.0))
+    assert scores["hd95"] == pytest.approx(10)
+    assert scores["assd"] == pytest.approx(10)
+    missed = score(torch.zeros_like(mask), mask, spacing=(3.0, 2.0, 1.0))
+    assert missed["hd95"] == pytest.approx((12**2 + 12**2 + 12**2) ** 0.5)
+    assert missed["miss"] == 1
+
+
+def test_the_surface_of_a_volume_is_not_that_of_its_slices() -> None:
+    """A 5 x 5 x 5 cube and one without its middle voxel differ by an inner surface: 1 of 125 voxels.
+
+    The hole makes its 6 face neighbours boundary, 1 voxel from the outer surface. Pooled with the 98 voxels of the
+    outer surface, which are at distance 0 in both directions, the mean is 6 / (98 + 98 + 6).
+    """
+    cube = torch.zeros(7, 7, 7, dtype=torch.int64)
+    cube[1:6, 1:6, 1:6] = 1
+    hollow = cube.clone()
+    hollow[3, 3, 3] = 0
+    scores = score(hollow, cube, spacing=(1.0, 1.0, 1.0))
+    assert scores["dice"] == pytest.approx(2 * 124 / (124 + 125))
+    assert scores["assd"] == pytest.approx(6 / 202)

@@ -79,7 +79,7 @@ def record(
     }
 
 
-def of_run(folder: Path) -> dict[str, Any]:
+def of_run(folder: Path, distance_unit: str) -> dict[str, Any]:
     """Returns what a finished run says of itself: selection, sites, network, settings and learning curve."""
     rows = read_rows(folder)
     rounds = [row for row in rows if row["kind"] == "round"]
@@ -92,7 +92,7 @@ def of_run(folder: Path) -> dict[str, Any]:
         "num_parameters": _num_parameters(RunFolder(folder).last),
         "num_samples": {row["site"]: row["samples"] for row in rows if row["kind"] == "fit"},
         "classes": _classes(tested),
-        "distance_unit": "px",
+        "distance_unit": distance_unit,
         "settings": {name: value for name, value in settings.items() if name not in _NOT_SETTINGS},
         "curve": list(_curve(rows)),
     }

@@ -41,7 +41,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     planned = shard(jobs(compared, sites, seeds, chosen.nested), chosen.shard)
     workers = chosen.workers or max(1, (os.cpu_count() or 1) // chosen.threads)
     known = tuple(_results(folder) for folder in chosen.known)
-    runner = Runner(protocol, chosen.output, known, workers)
+    runner = Runner(protocol, chosen.output, known, workers, data.distance_unit)
     search = _search(chosen)
     trials = _trials(runner, chosen)
     tried = shard(search.jobs(compared, sites), chosen.shard) if search else []
@@ -87,7 +87,8 @@ def _trials(runner: Runner, chosen: argparse.Namespace) -> Runner:
     """Returns what runs the trials of a search: they are trained and not scored."""
     known = [folder / "search" / "results" for folder in chosen.known]
     protocol = replace(runner.protocol, scored=False)
-    return Runner(protocol, chosen.output / "search", [folder for folder in known if folder.is_dir()], runner.workers)
+    folders = [folder for folder in known if folder.is_dir()]
+    return Runner(protocol, chosen.output / "search", folders, runner.workers, runner.distance_unit)
 
 
 def _tuned(
@@ -132,9 +133,7 @@ def _parser() -> Arguments:
     add("--held_out", default="", help="sites to hold out in turn, separated by commas; default: all")
     add("--seeds", type=_positive, default=3, help="number of seeds; default: %(default)s")
     add("--first_seed", type=int, default=0, help="the first seed; default: %(default)s")
-    pairs = (
-        "hold out every two sites together, for the second selection rule; only: nothing else, to choose first"
-    )
+    pairs = "hold out every two sites together, for the second selection rule; only: nothing else, to choose first"
     add("--nested", nargs="?", const="also", choices=("also", "only"), help=pairs)
     add("--output", type=Path, required=True, help="folder of the benchmark; started again, it goes on")
     add("--known", type=Path, action="append", default=[], help="another folder of results that need not be done again")
@@ -205,7 +204,7 @@ def _human(data: CaseSites, sites: Sequence[str], output: Path) -> None:
             cases, reason = human.human_cases(data, site), ""
         except CaseError as error:
             cases, reason = [], "; ".join(f"{kind}: {detail}" for kind, detail in error.problems)
-        about = {"classes": list(data.format.classes), "distance_unit": "px", "curve": []}
+        about = {"classes": list(data.format.classes), "distance_unit": data.distance_unit, "curve": []}
         if cases or reason:
             write_result(folder, {**record(job, "", (), 1, Spent(0.0, 0.0), reason), **about}, cases)
 

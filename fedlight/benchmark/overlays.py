@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from fedlight.batch import Batch
+from fedlight.batch import Batch, is_volume
 from fedlight.benchmark.layout import FORMAT, MODELS
 from fedlight.benchmark.plan import Job
 from fedlight.benchmark.reopened import Reopened
@@ -144,7 +144,9 @@ def _pictures(run: Reopened, site: str, cases: Sequence[Shown]) -> Iterator[tupl
         for batch in run.data.loader(site, "test"):
             places = [place for place, name in enumerate(batch["case"]) if name in wanted]
             chances = task.chances(batch) if places else None
-            for place in places if chances is not None else ():
+            if chances is None:
+                continue
+            for place in places[:1] if is_volume(batch) else places:
                 case = wanted[batch["case"][place]]
                 yield case, _picture(task, batch, place, chances, case)
 
@@ -157,15 +159,22 @@ def _model(run: Reopened, site: str, name: str) -> FederatedModule:
 
 
 def _picture(task: FederatedModule, batch: Batch, place: int, chances: Any, case: Shown) -> Pixels:
+    """Draws an image, or of a volume the slice with most foreground; Dice is that of the whole case."""
     height, width = batch["size"][place].tolist()
-    mask, valid = (batch[name][place, :height, :width] for name in ("mask", "valid"))
-    prediction: Tensor = chances[place].argmax(0)[:height, :width]
-    y, x = batch["spacing"][place].tolist()
-    dice = score_case(prediction, mask, valid, (y, x), task.classes, distances=False)["dice"]
+    volume = is_volume(batch)
+    whole = slice(None) if volume else place
+    masks, valids = (batch[name][whole, ..., :height, :width] for name in ("mask", "valid"))
+    predictions: Tensor = chances[whole].argmax(-3)[..., :height, :width]
+    dice = score_case(predictions, masks, valids, (1.0,) * masks.ndim, task.classes, distances=False)["dice"]
     if abs(dice - case.dice) > TOLERANCE:
         raise ConfigError(
             f"{case.case} must be segmented as in the results, got Dice {dice:.3f} in place of {case.dice:.3f}. "
             "Data or code have changed, or the run folder is of another training."
         )
-    image = restore(batch["image"][place : place + 1], (height, width), task.resized)[0]
-    return draw_outlines(image, mask, prediction, valid, task.classes)
+    shown = int((masks > 0).flatten(1).sum(1).argmax()) if volume else place
+    image = restore(batch["image"][shown : shown + 1], (height, width), task.placing)[0]
+    if not volume:
+        return draw_outlines(image, masks, predictions, valids, task.classes)
+    middle = image.shape[0] // 2  # its neighbours are further channels
+    mask, prediction, valid = (maps[shown] for maps in (masks, predictions, valids))
+    return draw_outlines(image[middle : middle + 1], mask, prediction, valid, task.classes)

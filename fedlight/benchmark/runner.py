@@ -34,12 +34,14 @@ class Runner:
         output: Folder of the benchmark.
         known: Further folders of results, which count as done too and are not copied.
         workers: Jobs at a time.
+        distance_unit: Unit of surface distances, "mm" or "px".
     """
 
     protocol: Protocol
     output: Path
     known: Sequence[Path] = ()
     workers: int = 1
+    distance_unit: str = "px"
     _processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopped: bool = False
 
@@ -101,7 +103,7 @@ class Runner:
         cases: list[dict[str, str]] = []
         if not reason:
             try:
-                about, cases = of_run(run_folder), cases_of(run_folder)
+                about, cases = of_run(run_folder, self.distance_unit), cases_of(run_folder)
             except (OSError, ValueError, KeyError) as error:
                 reason = f"{run_folder} cannot be read: {' '.join(str(error).split())}"
         fingerprint = self.protocol.fingerprint(job)

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch.utils.data import DataLoader
 
@@ -19,9 +19,10 @@ from fedlight.data.federated import DataError, FederatedDataModule, Stage
 from fedlight.data.findings import KINDS, Findings
 from fedlight.data.image_files import ImageSource
 from fedlight.data.preparation import Preparation
-from fedlight.data.source import CaseError, Entry
+from fedlight.data.source import CaseError, Entry, Source
 from fedlight.data.splits import STAGES, Split
 from fedlight.data.transforms import Augmentation, TransformConfig
+from fedlight.file_names import stem
 from fedlight.messages import did_you_mean
 
 POOLED = "pooled"
@@ -61,6 +62,7 @@ class CaseSites(FederatedDataModule):
         self.foreground_patches = foreground_patches
         self.cache_gb = cache_gb
         self.num_workers = num_workers
+        self.foreground_slices = 0.0
         self.here: str | None = None  # the one institution that is looked at; None for all
         self._survey: Survey | None = None
         self._augmentation: Augmentation | None = None
@@ -118,14 +120,22 @@ class CaseSites(FederatedDataModule):
         return self._training() if self.pooled else (site,)
 
     def num_samples(self, site: str) -> int:
-        """The number of training cases of a client."""
-        return len(self._train_cases(site))
+        """The number of training samples of a client: images, and slices of volumes."""
+        return sum(case.facts.slices for case in self._train_cases(site))
+
+    @property
+    def distance_unit(self) -> Literal["mm", "px"]:
+        """Unit of surface distances: mm where every case says how large its pixels are."""
+        splits = self._prepared().cases.values()
+        cases = [case for stages in splits for stage in stages.values() for case in stage]
+        return "mm" if cases and all(case.facts.in_mm for case in cases) else "px"
 
     def train_loader(self, site: str, *, seed: int, steps: int | None = None) -> DataLoader[Batch]:
         """Returns the training batches of a client; without ``steps``, the last batch may be smaller."""
         cases = self._train_cases(site)
-        dataset = TrainingBatches(cases, self._augmentation, self.foreground_patches, seed)
-        return batches(dataset, Shuffled(len(cases), self.batch_size, steps, seed), self.num_workers, seed)
+        chances = self.foreground_patches, self.foreground_slices
+        dataset = TrainingBatches(cases, self._augmentation, *chances, seed)
+        return batches(dataset, Shuffled(len(dataset), self.batch_size, steps, seed), self.num_workers, seed)
 
     def patients(self, site: str) -> int:
         """The number of patients among the training cases of a client; one at two institutions counts twice."""
@@ -138,15 +148,15 @@ class CaseSites(FederatedDataModule):
         return batches(dataset, Drawn(by_patient(cases), draws, seed), self.num_workers, seed)
 
     def loader(self, institution: str, stage: Stage) -> DataLoader[Batch]:
-        """Returns whole cases of an institution in order of their names; one at a time where they differ in size."""
+        """Returns whole cases of an institution in order of their names; volumes, and other sizes, one at a time."""
         cases = self._prepared().cases[institution][stage]
-        alike = len({case.facts.size for case in cases}) == 1
+        alike = len({case.facts.size for case in cases}) == 1 and not any(case.facts.volume for case in cases)
         order = InOrder(len(cases), self.batch_size if alike else 1)
         return batches(EvaluationBatches(cases), order, self.num_workers, 0)
 
     def read(self, path: Path) -> Batch:
         """Returns one image that has no mask; its mask is 0, and all its pixels are valid. Needs no other data."""
-        entry = Entry(path.stem, path.stem, ImageSource(path, self.format.channels))
+        entry = Entry(stem(path), stem(path), self._alone(path))
         try:
             case = make_case("", entry, self.preparation, len(self.format.classes))
         except CaseError as error:
@@ -154,6 +164,10 @@ class CaseSites(FederatedDataModule):
             remedy = KINDS[kind].remedy.replace(", or set data.channels to what they have", "")  # the network is built
             raise DataError(f"{path}: {KINDS[kind].problem}: {detail}. {remedy}") from error
         return EvaluationBatches([case])[[0]]
+
+    def _alone(self, path: Path) -> Source:
+        """Where the pixels of a file without a mask come from."""
+        return ImageSource(path, self.preparation.channels)
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns one row an institution: cases in every split and image sizes."""
@@ -198,6 +212,8 @@ class CaseSites(FederatedDataModule):
             findings.error(f"data.batch_size is {self.batch_size}: a batch has at least one sample. Try 8.")
         if not 0 <= self.foreground_patches <= 1:
             findings.error(f"data.foreground_patches is {self.foreground_patches:g}: a probability is in [0, 1].")
+        if not 0 <= self.foreground_slices <= 1:
+            findings.error(f"data.foreground_slices is {self.foreground_slices:g}: a probability is in [0, 1].")
         try:
             self._augmentation = Augmentation(self.transforms) if self.transforms else None
         except DataError as error:
@@ -222,5 +238,5 @@ def _arrange(
 def _row(site: str, splits: Mapping[Stage, Sequence[Case]]) -> dict[str, Any]:
     sizes: dict[str, int] = defaultdict(int)
     for case in (case for stage in STAGES for case in splits[stage]):
-        sizes[f"{case.facts.size[0]}x{case.facts.size[1]}"] += 1
+        sizes[case.facts.shape] += 1
     return {"site": site, **{stage: len(splits[stage]) for stage in STAGES}, "sizes": dict(sorted(sizes.items()))}

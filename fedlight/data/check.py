@@ -29,7 +29,7 @@ class SiteRow:
         train: Training cases.
         val: Validation cases.
         test: Test cases.
-        size: Sizes, height x width, with the most frequent first.
+        size: Sizes, (slices x) height x width, with the most frequent first.
         channels: Channels and bits.
         foreground: Mean share of every class but the background, among valid pixels.
         intensity: Mean and standard deviation, averaged over cases, of every channel, in [0, 1].
@@ -112,8 +112,8 @@ def _row(site: str, splits: Mapping[Stage, Sequence[Case]], classes: Sequence[st
 
 
 def _sizes(cases: Sequence[Case]) -> str:
-    counts = Counter(case.facts.size for case in cases)
-    return listing([f"{height}x{width}" for (height, width), _ in counts.most_common()], shown=2)
+    counts = Counter(case.facts.shape for case in cases)
+    return listing([shape for shape, _ in counts.most_common()], shown=2)
 
 
 def _channels(cases: Sequence[Case]) -> str:

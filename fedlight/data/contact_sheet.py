@@ -67,7 +67,7 @@ def _text(parts: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> npt.
 
 
 def _tile(case: Case) -> npt.NDArray[np.uint8]:
-    decoded = case.source.read()
+    decoded = case.source.open().read(case.facts.typical)
     image = letterbox(decoded.image, (TILE, TILE)).astype(np.float32) * (255 / full_range(decoded.image))
     tile = np.broadcast_to(image, (TILE, TILE, 3)).astype(np.uint8)
     tile[~letterbox_labels(decoded.valid, (TILE, TILE))] //= 2

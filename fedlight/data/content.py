@@ -25,7 +25,10 @@ def check_content(cases: Arranged, classes: Sequence[str], held_out: Sequence[st
     """
     for site, splits in cases.items():
         _check_patches(site, splits["train"], findings)
-        whole = [case for stage in splits.values() for case in stage]
+        whole = sorted((case for stage in splits.values() for case in stage), key=lambda case: case.name)
+        for case in whole:
+            if case.preparation.spacing is not None and not case.facts.in_mm:
+                findings.case("spacing missing", site, case.name)
         empty = [case for case in whole if not case.facts.shares[1:].any()]
         for case in empty:
             findings.case("mask empty", site, case.name)
@@ -34,11 +37,12 @@ def check_content(cases: Arranged, classes: Sequence[str], held_out: Sequence[st
         elif len(empty) < len(whole):
             _check_classes(site, whole, classes, findings)
     _check_duplicates(cases, findings)
+    _check_units(cases, findings)
 
 
 def _check_patches(site: str, cases: Sequence[Case], findings: Findings) -> None:
     for case in cases:
-        patch, size = case.preparation.patch, case.facts.size
+        patch, size = case.preparation.patch, case.preparation.resampled(case.facts.size, case.facts.spacing)
         if patch is not None and (size[0] < patch[0] or size[1] < patch[1]):
             findings.case("patch size", site, f"{case.name} ({size[0]}x{size[1]}, the patch is {patch[0]}x{patch[1]})")
 
@@ -54,6 +58,16 @@ def _check_classes(site: str, cases: Sequence[Case], classes: Sequence[str], fin
     seen = np.sum([case.facts.shares > 0 for case in cases], axis=0)
     if missing := [name for name, count in zip(classes, seen, strict=True) if count == 0]:
         findings.warning(f"site {site}: no case shows {listing(missing)}. Look whether that is true.", site)
+
+
+def _check_units(cases: Arranged, findings: Findings) -> None:
+    known = {site: {case.facts.in_mm for stage in splits.values() for case in stage} for site, splits in cases.items()}
+    if {True, False} <= set().union(*known.values()):
+        without = sorted(site for site, units in known.items() if False in units)
+        findings.warning(
+            f"Some cases say how many mm a voxel has and others do not, at {listing(without)}: their HD95 and ASSD are "
+            "in pixels and cannot be compared with the others. Give all of them a spacing."
+        )
 
 
 def _check_duplicates(cases: Arranged, findings: Findings) -> None:

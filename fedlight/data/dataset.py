@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fedlight.batch import Batch
 from fedlight.data.cases import Case
 from fedlight.data.patches import corner
-from fedlight.data.preparation import letterbox_labels, to_images
+from fedlight.data.preparation import letterbox_labels, stretch_labels, to_images
 from fedlight.data.source import Decoded, Pixels
 from fedlight.data.transforms import Augmentation
 from fedlight.randomness import derive, generator
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in an epoch: how many samples come before it, and which case it shows."""
+    """A place in an epoch: how many samples come before it, and which of all slices it shows; an image is one."""
 
     position: int
     index: int
@@ -46,29 +46,58 @@ class TrainingBatches(Dataset[Batch]):
         cases: The training cases.
         augmentation: Random transforms, if any.
         foreground: Probability that a patch is centred on foreground.
+        foreground_slices: Probability that a slice is drawn anew among those of its volume that show foreground.
         seed: Of this epoch.
     """
 
-    def __init__(self, cases: Sequence[Case], augmentation: Augmentation | None, foreground: float, seed: int) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        augmentation: Augmentation | None,
+        foreground: float,
+        foreground_slices: float,
+        seed: int,
+    ) -> None:
         self.cases = cases
         self.augmentation = augmentation
         self.foreground = foreground
+        self.foreground_slices = foreground_slices
         self.seed = seed
+        self._slices = np.cumsum([case.facts.slices for case in cases])  # up to and with a case
+
+    def __len__(self) -> int:
+        return int(self._slices[-1]) if len(self._slices) else 0
 
     def __getitem__(self, places: Sequence[Place]) -> Batch:
         return to_batch([self._sample(place) for place in places] or [blank(self.cases[0])])
 
     def _sample(self, place: Place) -> Sample:
-        case = self.cases[place.index]
+        case, index = self._slice(place)
         seed = derive(self.seed, "sample", place.position)
-        view = self._view(case, seed)
+        view = self._view(case, index, seed)
         if self.augmentation is None:
             return Sample(*view, case)
         return Sample(*self.augmentation.apply(*view, seed), case)
 
-    def _view(self, case: Case, seed: int) -> Decoded:
-        image, mask, valid = case.load()
+    def _slice(self, place: Place) -> tuple[Case, int]:
+        """Finds the case and the slice of it that a place shows."""
+        number = int(np.searchsorted(self._slices, place.index, side="right"))
+        case = self.cases[number]
+        index = place.index - int(self._slices[number]) + case.facts.slices
+        if case.facts.slices == 1 or not self.foreground_slices:
+            return case, index
+        random = generator(self.seed, "slice", place.position)
+        shown = np.flatnonzero(case.facts.foreground)
+        if len(shown) and float(torch.rand((), generator=random)) < self.foreground_slices:
+            index = int(shown[int(torch.randint(len(shown), (), generator=random))])
+        return case, index
+
+    def _view(self, case: Case, index: int, seed: int) -> Decoded:
+        image, mask, valid = case.load(index)
         patch, grid = case.preparation.patch, case.preparation.grid
+        if case.preparation.placing == "stretched":
+            size = (image.shape[0], image.shape[1])
+            mask, valid = stretch_labels(mask, size), stretch_labels(valid, size)
         if patch is not None:
             top, left = corner(mask, valid, patch, self.foreground, torch.Generator().manual_seed(seed))
             window = np.s_[top : top + patch[0], left : left + patch[1]]
@@ -81,6 +110,8 @@ class TrainingBatches(Dataset[Batch]):
 class EvaluationBatches(Dataset[Batch]):
     """Whole cases, addressed by their indices; mask and valid pixels are on the grid as read.
 
+    A volume is a batch of its own: its slices in order.
+
     Args:
         cases: The cases, in order.
     """
@@ -89,27 +120,31 @@ class EvaluationBatches(Dataset[Batch]):
         self.cases = cases
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
-        return to_batch([Sample(*self.cases[index].load(), self.cases[index]) for index in indices])
+        cases = [self.cases[index] for index in indices]
+        batch = to_batch([Sample(*decoded, case) for case in cases for decoded in case.load_all()])
+        if any(case.facts.volume for case in cases):
+            batch["spacing"] = torch.tensor([cases[0].facts.spacing] * len(batch["case"]))
+        return batch
 
 
 class Shuffled(Sampler[list[Place]]):
-    """The places of every batch: one pass over all cases, or shuffled passes until there are enough batches.
+    """The places of every batch: one pass over all samples, or shuffled passes until there are enough batches.
 
     Args:
-        cases: Number of cases.
+        samples: Number of samples: images, and slices of volumes.
         batch_size: Samples in a batch; the last batch of a single pass may be smaller.
         steps: Number of full batches, or None for one pass.
         seed: Of this epoch.
     """
 
-    def __init__(self, cases: int, batch_size: int, steps: int | None, seed: int) -> None:
-        self.cases = cases
+    def __init__(self, samples: int, batch_size: int, steps: int | None, seed: int) -> None:
+        self.samples = samples
         self.batch_size = batch_size
         self.steps = steps
         self.seed = seed
 
     def __len__(self) -> int:
-        return -(-self.cases // self.batch_size) if self.steps is None else self.steps
+        return -(-self.samples // self.batch_size) if self.steps is None else self.steps
 
     def __iter__(self) -> Iterator[list[Place]]:
         order = self._order()
@@ -117,9 +152,9 @@ class Shuffled(Sampler[list[Place]]):
             yield [Place(start + i, index) for i, index in enumerate(order[start : start + self.batch_size])]
 
     def _order(self) -> list[int]:
-        samples = self.cases if self.steps is None else self.steps * self.batch_size
-        passes = -(-samples // self.cases)
-        shuffled = [torch.randperm(self.cases, generator=generator(self.seed, "pass", k)) for k in range(passes)]
+        samples = self.samples if self.steps is None else self.steps * self.batch_size
+        passes = -(-samples // self.samples)
+        shuffled = [torch.randperm(self.samples, generator=generator(self.seed, "pass", k)) for k in range(passes)]
         return torch.cat(shuffled)[:samples].tolist() if shuffled else []
 
 
@@ -212,6 +247,6 @@ def to_batch(samples: Sequence[Sample]) -> Batch:
         mask=torch.from_numpy(np.stack([sample.mask for sample in samples])).long(),
         valid=torch.from_numpy(np.stack([sample.valid for sample in samples])),
         case=[sample.case.name for sample in samples],
-        spacing=torch.ones(len(samples), 2),
+        spacing=torch.tensor([sample.case.facts.spacing[-2:] for sample in samples], dtype=torch.float32),
         size=torch.tensor([sample.case.facts.size for sample in samples]),
     )

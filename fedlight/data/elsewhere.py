@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy.typing as npt
 
 from fedlight.batch import Batch
 from fedlight.data.federated import FederatedDataModule
@@ -61,6 +63,10 @@ class DataElsewhere(FederatedDataModule):
     def read(self, path: Path) -> Batch:
         """Returns one image that is here, prepared as agreed."""
         return self.agreed.read(path)
+
+    def write(self, array: npt.NDArray[Any], like: Path, target: Path) -> Path:
+        """Writes a map of a volume that is here."""
+        return self.agreed.write(array, like, target)
 
     @staticmethod
     def _absent(institution: str) -> LookupError:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy.typing as npt
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -72,7 +73,12 @@ class FederatedDataModule(LightningDataModule):
 
     @abstractmethod
     def num_samples(self, site: str) -> int:
-        """The number of training cases of a client."""
+        """The number of training samples of a client: images, and slices of volumes."""
+
+    @property
+    def distance_unit(self) -> Literal["mm", "px"]:
+        """Unit of surface distances: "mm" where all cases say how large their pixels are, else "px"."""
+        return "px"
 
     @abstractmethod
     def train_loader(self, site: str, *, seed: int, steps: int | None = None) -> DataLoader[Batch]:
@@ -102,12 +108,25 @@ class FederatedDataModule(LightningDataModule):
         """Returns the cases of an institution for evaluation, in a fixed order, without augmentation."""
 
     def read(self, path: Path) -> Batch:
-        """Returns one image that has no mask as an evaluation batch of one, prepared like the cases of a site.
+        """Returns one image or volume without a mask as an evaluation batch, prepared like the cases of a site.
 
         Raises:
-            DataError: If the file cannot be read as an image with the right number of channels.
+            DataError: If the file cannot be read as one with the right number of channels.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot read single images")
+
+    def write(self, array: npt.NDArray[Any], like: Path, target: Path) -> Path:
+        """Writes a map of a volume on the grid of the file that the volume was read from, with its geometry.
+
+        Args:
+            array: (S, H, W), or (S, H, W, K) of several maps, in the order of the slices that ``read`` returned.
+            like: The file.
+            target: Where to write to, without an ending; the folder must exist.
+
+        Returns:
+            The file that was written.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot write volumes")
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns one row of plain values a site, for the run folder: cases in every split and image sizes."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fedlight.file_names import READ
+
 Severity = Literal["error", "warning"]
 
 SHOWN = 5
@@ -50,9 +52,7 @@ KINDS = {
     ),
     "fov missing": Kind("error", "no field of view for an image", "Give every image of the site one in fov/, or none."),
     "stem taken": Kind("error", "two files with one stem", "The stem is the name of a case: rename or remove one."),
-    "ignored": Kind(
-        "warning", "not an image format that is read", "PNG, JPEG, TIFF, BMP and GIF are: convert or remove it."
-    ),
+    "ignored": Kind("warning", "not an image format that is read", f"{READ} are: convert or remove it."),
     "mask size": Kind("error", "mask and image differ in size", "Save the mask on the grid of its image."),
     "fov size": Kind("error", "field of view and image differ in size", "Save it on the grid of its image."),
     "fov empty": Kind("error", "no pixel inside the field of view", "Pixels above 0 are inside: repair or remove it."),
@@ -66,6 +66,29 @@ KINDS = {
         "Map them with data.mask_values (pixel value: class index), or set data.mask_threshold for soft masks.",
     ),
     "patch size": Kind("error", "image smaller than a patch", "Set data.patch_size to at most the smallest image."),
+    "other format": Kind(
+        "error", "volume and mask or field of view in different formats", "Save all of them as NIfTI, or as NumPy."
+    ),
+    "elsewhere": Kind(
+        "error",
+        "mask or field of view that lies elsewhere than its volume",
+        "Resample it onto its volume, or copy the affine of the volume if only its header is wrong.",
+    ),
+    "not a volume": Kind(
+        "error", "file that is not one volume", "Save one volume a file, of three axes, each with its mask."
+    ),
+    "volume values": Kind("error", "volume in colour or of complex numbers", "Save one grey value a voxel."),
+    "too large": Kind("error", "volume of more than two billion voxels", "Cut it to what matters, or resample it."),
+    "header": Kind("error", "header that does not say where voxels lie", "Repair affine or spacing of the file."),
+    "no numbers": Kind("error", "volume in which no voxel is a number", "Replace or remove the file."),
+    "not a number": Kind(
+        "warning", "volume with voxels that are no numbers", "They count for nothing: look whether that is right."
+    ),
+    "spacing missing": Kind(
+        "error",
+        "no spacing to resample from",
+        "Save the case as NIfTI, or in a .npz file with its spacing, or leave out data.spacing.",
+    ),
     "group": Kind(
         "error", "name that the group pattern does not match", "Change data.group so that it matches every case."
     ),

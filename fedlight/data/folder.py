@@ -5,24 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy.typing as npt
 
 from fedlight.data.case_sites import CaseSites
 from fedlight.data.findings import Findings
 from fedlight.data.image_files import FileSource, MaskValues
 from fedlight.data.preparation import Normalise, Preparation
 from fedlight.data.site_folders import find_sites, match_files
-from fedlight.data.source import Entry
+from fedlight.data.source import Entry, Source
 from fedlight.data.splits import Fractions, Split, check_explicit, read_splits, split
 from fedlight.data.transforms import TransformConfig
+from fedlight.data.volume_files import Axis, open_stack
+from fedlight.data.volumes import VolumeSource
 from fedlight.data_format import DataFormat
+from fedlight.file_names import is_volume
 
 
 class FolderSites(CaseSites):
     """Images and masks with equal stems in ``root/SITE/images`` and ``root/SITE/masks``, optionally ``root/SITE/fov``.
 
-    PNG, JPEG, TIFF, BMP and GIF are read; 16-bit greys count by their full range. Only pixels above 0 in ``fov`` count,
-    in loss, metrics and every statistic. ``fedlight data check`` shows what is found before any training.
+    PNG, JPEG, TIFF, BMP and GIF are read, 16-bit greys by their full range, and the volumes NIfTI and NumPy, which are
+    trained on as slices and scored as volumes. Only pixels above 0 in ``fov`` count, in loss, metrics and every
+    statistic. ``fedlight data check`` shows what is found before any training.
 
     Args:
         root: Folder with one folder a site.
@@ -32,7 +38,7 @@ class FolderSites(CaseSites):
         image_size: Grid that images are resized to, keeping their aspect, and padded to: side, or height and width.
             Evaluation is on the grid of the file. Give this or ``patch_size``.
         patch_size: Size of random training patches of the images as they are: side, or height and width.
-        channels: Channels of an image; colour images whose channels are equal count as grey.
+        channels: Channels of an image, 1 for volumes; colour images whose channels are equal count as grey.
         classes: Names of the classes, background first.
         mask_values: Pixel value of a mask -> class index. By default 0 is background and 1 and 255 are foreground,
             or, with more than two classes, a value is its class index.
@@ -48,6 +54,13 @@ class FolderSites(CaseSites):
         normalise: Intensities of every image: none (0 to 1 by the range of the file), z-score per channel, or
             percentile (1st to 99th to 0 to 1 per channel); statistics are of the whole image inside ``fov``.
         foreground_patches: Probability that a training patch is centred on foreground.
+        axis: Which way volumes are cut into slices: axial, coronal or sagittal.
+        intensity_window: Lowest and highest intensity of volumes, such as -160 and 240 HU; what is beyond is cut off.
+            By default the least and the greatest intensity of each volume.
+        spacing: Size of the pixels that slices are resampled to, in mm: one number, or height and width. Goes with
+            ``patch_size``.
+        context: Neighbouring slices, on either side, that are further channels of a slice.
+        foreground_slices: Probability that a training slice is drawn among those of its volume that show foreground.
         cache_gb: Gigabytes of decoded images kept in memory; cases beyond are read again at every access.
         num_workers: Worker processes that prepare batches; 0 prepares them in the training process.
     """
@@ -73,10 +86,20 @@ class FolderSites(CaseSites):
         split_seed: int = 0,
         normalise: Normalise = "none",
         foreground_patches: float = 0.0,
+        axis: Axis = "axial",
+        intensity_window: tuple[float, float] | None = None,
+        spacing: float | tuple[float, float] | None = None,
+        context: int = 0,
+        foreground_slices: float = 0.0,
         cache_gb: float = 4.0,
         num_workers: int = 0,
     ) -> None:
         super().__init__(held_out, pooled, batch_size, transforms, foreground_patches, cache_gb, num_workers)
+        self.axis: Axis = axis
+        self.intensity_window = intensity_window
+        self.spacing = spacing
+        self.context = context
+        self.foreground_slices = foreground_slices
         self.root = root
         self.chosen_sites = sites
         self.image_size = image_size
@@ -100,19 +123,21 @@ class FolderSites(CaseSites):
     def format(self) -> DataFormat:
         """What images and masks are like; known without reading them."""
         grid, patch = _pair(self.image_size), _pair(self.patch_size)
-        return DataFormat(
-            tuple(self.classes), self.channels, patch or grid or (0, 0), resized=grid is not None, patches=not grid
-        )
+        channels = self.channels * (2 * self.context + 1)
+        placing = self.preparation.placing
+        return DataFormat(tuple(self.classes), channels, patch or grid or (0, 0), placing, patches=not grid)
 
     @property
     def preparation(self) -> Preparation:
         """What happens to every image."""
-        return Preparation(self.channels, _pair(self.image_size), _pair(self.patch_size), self.normalise)
+        spacing = (self.spacing, self.spacing) if isinstance(self.spacing, int | float) else self.spacing
+        sizes = _pair(self.image_size), _pair(self.patch_size)
+        return Preparation(self.channels, *sizes, self.normalise, spacing, self.context)
 
     def catalogue(self, findings: Findings) -> Mapping[str, Sequence[Entry]]:
         """Lists the cases of every site that have an image and a mask."""
         self._check_sizes(findings)
-        if not self._mask_values_fit(findings):
+        if not (self._mask_values_fit(findings) and self._spacing_fits(findings)):
             return {}
         pattern = self._pattern(findings)
         if self.here is not None:
@@ -134,16 +159,30 @@ class FolderSites(CaseSites):
             return {}
         return {site: check_explicit(site, members, given.get(site, {}), findings) for site, members in entries.items()}
 
+    def write(self, array: npt.NDArray[Any], like: Path, target: Path) -> Path:
+        """Writes a map of a volume on the grid of the file that the volume was read from, with its geometry."""
+        return open_stack(like, self.axis).write(array, target)
+
     def _entries(self, site: str, pattern: re.Pattern[str] | None, findings: Findings) -> list[Entry]:
-        values = MaskValues(self._class_of_value(), self.mask_threshold)
         entries = []
         for files in match_files(site, self.folder or Path(self.root) / site, findings):
             group = _group(files.name, pattern)
             if group is None:
                 findings.case("group", site, files.name)
-            source = FileSource(files.image, files.mask, files.fov, self.channels, values)
+            source = self._source(files.image, files.mask, files.fov)
             entries.append(Entry(files.name, files.name if group is None else group, source))
         return entries
+
+    def _source(self, image: Path, mask: Path, fov: Path | None) -> Source:
+        values = MaskValues(self._class_of_value(), self.mask_threshold)
+        if any(is_volume(path) for path in (image, mask, fov) if path is not None):
+            return VolumeSource(image, mask, fov, self.channels, values, self.axis, self.intensity_window)
+        return FileSource(image, mask, fov, self.channels, values)
+
+    def _alone(self, path: Path) -> Source:
+        if not is_volume(path):
+            return super()._alone(path)
+        return VolumeSource(path, None, None, self.channels, MaskValues({}, None), self.axis, self.intensity_window)
 
     def _class_of_value(self) -> dict[int, int]:
         if self.mask_values is not None:
@@ -166,6 +205,24 @@ class FolderSites(CaseSites):
         for name, size in (("image_size", _pair(self.image_size)), ("patch_size", _pair(self.patch_size))):
             if size is not None and min(size) < 1:
                 findings.error(f"data.{name} is {size[0]}x{size[1]}: a side has at least one pixel. Try 256.")
+        self._check_slices(findings)
+
+    def _check_slices(self, findings: Findings) -> None:
+        window = self.intensity_window
+        if window is not None and not window[0] < window[1]:
+            findings.error(f"data.intensity_window is {window[0]:g} to {window[1]:g}: give the lower one first.")
+        if self.context < 0:
+            findings.error(f"data.context is {self.context}: it is 0 or more. For one slice above and below, use 1.")
+
+    def _spacing_fits(self, findings: Findings) -> bool:
+        spacing = self.preparation.spacing
+        if spacing is not None and self.image_size is not None:
+            findings.error(
+                "data.spacing resamples, which data.image_size would undo. Use data.patch_size in place of it."
+            )
+        if spacing is not None and not min(spacing) > 0:
+            findings.error(f"data.spacing is {min(spacing):g}: it is in mm, above 0. Try 1.")
+        return spacing is None or min(spacing) > 0
 
     def _mask_values_fit(self, findings: Findings) -> bool:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):

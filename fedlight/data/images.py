@@ -10,9 +10,6 @@ from PIL import Image, ImageOps
 
 from fedlight.data.source import CaseError, Pixels
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"})
-"""File names that are images, in lower case."""
-
 _GREY = ("1", "L", "LA")
 _SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedlight.data.source import Pixels
-from fedlight.geometry import content_size
+from fedlight.geometry import Placing, content_size
 
 Normalise = Literal["none", "z-score", "percentile"]
 
@@ -33,12 +33,36 @@ class Preparation:
         patch: (height, width) of random training patches; None trains on whole images.
         normalise: "none" is [0, 1] by the range of the type; "z-score" is zero mean and unit variance per channel;
             "percentile" maps the 1st and 99th percentile per channel to 0 and 1 and clips.
+        spacing: (y, x) in mm that slices of volumes are resampled to; None leaves them as they are.
+        context: Neighbours of a slice, on either side, that are further channels of it.
     """
 
     channels: int
     grid: tuple[int, int] | None
     patch: tuple[int, int] | None
     normalise: Normalise
+    spacing: tuple[float, float] | None = None
+    context: int = 0
+
+    @property
+    def placing(self) -> Placing:
+        """How images come to the network's grid."""
+        if self.grid is not None:
+            return "boxed"
+        return "padded" if self.spacing is None else "stretched"
+
+    def resampled(self, size: tuple[int, int], spacing: tuple[float, ...]) -> tuple[int, int]:
+        """Returns the (height, width) of an image or slice with a spacing, (..., y, x) in mm, after resampling."""
+        if self.spacing is None:
+            return size
+        height, width = (max(1, round(size[i] * spacing[i - 2] / self.spacing[i])) for i in (0, 1))
+        return height, width
+
+    def place(self, image: Pixels, spacing: tuple[float, ...]) -> Pixels:
+        """Brings an image or slice (H, W, C) to the network's grid."""
+        if self.grid is not None:
+            return letterbox(image, self.grid)
+        return _resize(image, self.resampled((image.shape[0], image.shape[1]), spacing))
 
 
 class Normaliser(NamedTuple):
@@ -47,6 +71,10 @@ class Normaliser(NamedTuple):
     scale: npt.NDArray[np.float32]  # (C,)
     offset: npt.NDArray[np.float32]  # (C,)
     clip: bool
+
+    def repeated(self, times: int) -> Normaliser:
+        """Returns the normaliser of as many slices of a case as channels."""
+        return self._replace(scale=np.tile(self.scale, times), offset=np.tile(self.offset, times))
 
 
 def to_images(arrays: Sequence[Pixels | npt.NDArray[np.float32]], normalisers: Sequence[Normaliser | None]) -> Tensor:
@@ -150,6 +178,14 @@ def letterbox_labels(labels: npt.NDArray[Label], grid: tuple[int, int]) -> npt.N
     padded = np.zeros(grid, dtype=labels.dtype)
     padded[:height, :width] = labels[rows[:, None], columns]
     return padded
+
+
+def stretch_labels(labels: npt.NDArray[Label], size: tuple[int, int]) -> npt.NDArray[Label]:
+    """Scales a (H, W) mask or map of valid pixels to (height, width), nearest."""
+    if labels.shape == size:
+        return labels
+    rows, columns = _centres(labels.shape[0], size[0]), _centres(labels.shape[1], size[1])
+    return labels[rows[:, None], columns]
 
 
 def _centres(old: int, new: int) -> npt.NDArray[np.int64]:

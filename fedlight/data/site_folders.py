@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedlight.data.findings import Findings, listing
-from fedlight.data.images import SUFFIXES
+from fedlight.file_names import READ, is_read, stem
 from fedlight.messages import did_you_mean
 
 LAYOUT = "A root holds one folder a site, each with images/ and masks/, and fov/ if only a part of the image counts."
@@ -54,7 +54,7 @@ def match_files(site: str, folder: Path, findings: Findings) -> list[Files]:
     images, masks = _by_stem(site, folder / "images", findings), _by_stem(site, folder / "masks", findings)
     fovs = _by_stem(site, folder / "fov", findings)
     if not images:
-        findings.error(f"site {site}: no image in {site}/images. PNG, JPEG, TIFF, BMP and GIF are read.", site)
+        findings.error(f"site {site}: no image in {site}/images. {READ} are read.", site)
     for name in sorted(images.keys() - masks.keys()):
         findings.case("mask missing", site, images[name].name)
     for name in sorted(masks.keys() - images.keys()):
@@ -69,10 +69,10 @@ def _by_stem(site: str, folder: Path, findings: Findings) -> dict[str, Path]:
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
         if path.name.startswith(".") or path.name.lower() in _CLUTTER or path.is_dir():
             continue
-        if path.suffix.lower() not in SUFFIXES:
+        if not is_read(path):
             findings.case("ignored", site, f"{folder.name}/{path.name}")
-        elif path.stem in result:
-            findings.case("stem taken", site, f"{folder.name}/{result[path.stem].name} and {path.name}")
+        elif stem(path) in result:
+            findings.case("stem taken", site, f"{folder.name}/{result[stem(path)].name} and {path.name}")
         else:
-            result[path.stem] = path
+            result[stem(path)] = path
     return result

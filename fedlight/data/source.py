@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,11 +34,67 @@ class Source(ABC):
 
     @abstractmethod
     def read(self) -> Decoded:
-        """Reads the case.
+        """Reads the case; of a volume, the slice in the middle.
 
         Raises:
             CaseError: If it cannot be used.
         """
+
+    def open(self) -> Slices:
+        """Opens the case, to read it slice by slice.
+
+        Raises:
+            CaseError: If it cannot be used.
+        """
+        return Whole(self, self.read())
+
+
+class Slices(ABC):
+    """An open case as a sequence of slices; an image has one.
+
+    Attributes:
+        source: Opens it again; of a volume, without measuring it anew.
+        spacing: (y, x) of an image or (z, y, x) of a volume, z across slices, in mm; 1 where unknown.
+        in_mm: Whether the spacing is known.
+        remarks: Pairs of a kind of finding and its detail, of a case that can be used all the same.
+    """
+
+    source: Source
+    spacing: tuple[float, ...] = (1.0, 1.0)
+    in_mm: bool = False
+    remarks: Sequence[tuple[str, str]] = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of slices."""
+
+    @abstractmethod
+    def read(self, index: int) -> Decoded:
+        """Reads a slice.
+
+        Raises:
+            CaseError: If it cannot be used.
+        """
+
+
+class Whole(Slices):
+    """An image, which is its only slice.
+
+    Args:
+        source: Where it comes from.
+        decoded: What was read.
+    """
+
+    def __init__(self, source: Source, decoded: Decoded) -> None:
+        self.source = source
+        self.decoded = decoded
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, index: int) -> Decoded:
+        """Returns the image."""
+        return self.decoded
 
 
 @dataclass(frozen=True, slots=True)

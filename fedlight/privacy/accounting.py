@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from fedlight.serialization import DamagedFileError, write_bytes
+from fedlight.errors import DamagedFileError
+from fedlight.serialization import write_bytes
 
 Accountant = Literal["rdp", "prv"]
 

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fedlight.batch import Batch, Step, View
 from fedlight.data_format import DataFormat
-from fedlight.geometry import onto_grid
+from fedlight.geometry import Placing, onto_grid
 from fedlight.plugins import ClientPlugin
 from fedlight.plugins.harmonisation import Harmonisers, rebuilt, saved
 from fedlight.state import State, load
@@ -42,8 +42,8 @@ class FederatedModule(LightningModule):
     """
 
     network: nn.Module
-    resized: bool = False
-    """Whether evaluation images are resized to a grid; set by ``bind``."""
+    placing: Placing = "padded"
+    """How evaluation images come to the network's grid; set by ``bind``."""
 
     ensemble: Sequence[State] = ()
     """Parameters and buffers of several models that are evaluated as one, by the mean of their class probabilities."""
@@ -306,7 +306,7 @@ class FederatedModule(LightningModule):
         if not self.harmonisers:
             return batch["image"]
         grid = (batch["image"].shape[-2], batch["image"].shape[-1])
-        return self.harmonised(batch["image"], onto_grid(batch["valid"], batch["size"], grid, self.resized))
+        return self.harmonised(batch["image"], onto_grid(batch["valid"], batch["size"], grid, self.placing))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps with a model what its images must go through."""

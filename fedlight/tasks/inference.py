@@ -1,8 +1,11 @@
-"""The writing side of ``fedlight predict``: masks, overlays, probabilities and a table for any images.
+"""The writing side of ``fedlight predict``: masks, overlays, probabilities and a table for any images and volumes.
 
 A folder of results holds ``masks/NAME.png`` (8 bit, the size of the input: 0 and 255 for a binary task, else the class
 index), ``overlays/NAME.png`` (the image as the network saw it, contours and a tint on top), on request
 ``probabilities/NAME.npy`` (classes, height, width; float16) and ``predictions.csv`` with a row an image.
+
+Of a volume, mask and probabilities are volumes of the input's own format and geometry: the mask holds the class index
+(uint8), the probabilities have a further axis for the classes (float32). The overlay shows a few slices side by side.
 """
 
 from __future__ import annotations
@@ -20,12 +23,15 @@ from lightning.fabric.utilities import move_data_to_device
 from PIL import Image
 from torch import Tensor
 
-from fedlight.batch import Batch
+from fedlight.batch import Batch, is_volume
+from fedlight.file_names import IMAGES, VOLUMES, is_read, stem
 from fedlight.geometry import restore
 from fedlight.tasks.federated_module import FederatedModule
-from fedlight.tasks.overlay import draw_overlay
+from fedlight.tasks.overlay import draw_overlay, spread
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+SHOWN = 5
+"""Slices of a volume in its overlay, at most."""
+
 Row = dict[str, Any]
 
 
@@ -33,7 +39,10 @@ class Reader(Protocol):
     """What reads images as it does for training: a data module."""
 
     def read(self, path: Path) -> Batch:
-        """Returns one image as an evaluation batch of one; raises if it cannot be read."""
+        """Returns one image or volume as an evaluation batch; raises if it cannot be read."""
+
+    def write(self, array: np.ndarray[Any, Any], like: Path, target: Path) -> Path:
+        """Writes a map of a volume, (S, H, W) or (S, H, W, K), like a file, to a path without ending."""
 
 
 def predict_folder(
@@ -56,7 +65,7 @@ def predict_folder(
 
     Returns:
         The rows of ``predictions.csv``: "file", "name", "status" ("ok" or "failed"), "reason", "width", "height",
-        "confidence" (mean probability of the chosen class), and "pixels/<class>" and "share/<class>".
+        "slices", "confidence" (mean probability of the chosen class), and "pixels/<class>" and "share/<class>".
 
     Raises:
         ValueError: If there is no image among the inputs.
@@ -95,14 +104,16 @@ def find_images(inputs: Iterable[Path], output: Path) -> list[Path]:
         found |= dict.fromkeys(files)
     if not found:
         places = ", ".join(str(path) for path in inputs) or "nothing"
-        raise ValueError(f"input must hold images ({', '.join(EXTENSIONS)}), got {places}. Name a folder with some.")
+        raise ValueError(
+            f"input must hold images ({', '.join((*IMAGES, *VOLUMES))}), got {places}. Name a folder with some."
+        )
     return list(found)
 
 
 def _images_in(folder: Path, output: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         hidden = path.name.startswith(".")
-        if path.suffix.lower() in EXTENSIONS and not hidden and path.is_file() and not path.is_relative_to(output):
+        if is_read(path) and not hidden and path.is_file() and not path.is_relative_to(output):
             yield path
 
 
@@ -115,14 +126,14 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     ['x-a.png', 'y-a.png']
     """
     choices = (
-        [file.stem for file in files],
+        [stem(file) for file in files],
         [file.name for file in files],
         ["-".join(file.parts[-2:]) for file in files],
     )
     for names in choices:
         if len({name.lower() for name in names}) == len(files):  # some file systems ignore case
             return names
-    return [f"{number:04d}-{file.stem}" for number, file in enumerate(files)]
+    return [f"{number:04d}-{stem(file)}" for number, file in enumerate(files)]
 
 
 @contextmanager
@@ -140,7 +151,7 @@ def evaluating(task: FederatedModule) -> Iterator[None]:
 @contextmanager
 def _table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Row], None]]:
     """Opens the table of results; every row is on disk before the next image starts."""
-    columns = ["file", "name", "status", "reason", "width", "height", "confidence"]
+    columns = ["file", "name", "status", "reason", "width", "height", "slices", "confidence"]
     columns += [f"{what}/{name}" for what in ("pixels", "share") for name in classes]
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns)
@@ -156,18 +167,24 @@ def _table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Row], None]
 def _predict_one(task: FederatedModule, data: Reader, file: Path, name: str, output: Path, probabilities: bool) -> Row:
     try:
         batch: Batch = move_data_to_device(data.read(file), task.device)
-        chances = task.segment(batch)[0].cpu()  # (classes, height, width)
+        chances = task.segment(batch).cpu()  # (N, classes, height, width), N slices of a volume or 1
     except Exception as error:
         reason = " ".join(str(error).split()).removeprefix(f"{file}: ") or type(error).__name__
         sys.stderr.write(f"{file}: {reason}\n")
         return {"file": str(file), "name": name, "status": "failed", "reason": reason}
-    height, width = chances.shape[1:]
-    labels = chances.argmax(0).masked_fill(~batch["valid"][0, :height, :width].cpu(), 0)  # (height, width)
-    _save_image(output / "masks" / f"{name}.png", mask_pixels(labels, len(task.classes)))
-    picture = restore(batch["image"], (height, width), task.resized)[0].cpu()
-    _save_image(output / "overlays" / f"{name}.png", draw_overlay(picture, labels))
-    if probabilities:
-        _save_array(output / "probabilities" / f"{name}.npy", chances)
+    height, width = chances.shape[2:]
+    labels = chances.argmax(1).masked_fill(~batch["valid"][:, :height, :width].cpu(), 0)  # (N, height, width)
+    if is_volume(batch):
+        _save_volume(data, labels.to(torch.uint8), file, output / "masks" / name)
+        _save_image(output / "overlays" / f"{name}.png", _slices(task, batch, labels))
+        if probabilities:
+            _save_volume(data, chances.permute(0, 2, 3, 1), file, output / "probabilities" / name)
+    else:
+        _save_image(output / "masks" / f"{name}.png", mask_pixels(labels[0], len(task.classes)))
+        picture = restore(batch["image"], (height, width), task.placing)[0].cpu()
+        _save_image(output / "overlays" / f"{name}.png", draw_overlay(picture, labels[0]))
+        if probabilities:
+            _save_array(output / "probabilities" / f"{name}.npy", chances[0])
     return {"file": str(file), "name": name, "status": "ok", "reason": "", **_measure(task.classes, labels, chances)}
 
 
@@ -176,12 +193,23 @@ def mask_pixels(labels: Tensor, classes: int) -> np.ndarray[Any, Any]:
     return (labels * (255 if classes == 2 else 1)).to(torch.uint8).numpy()
 
 
+def _slices(task: FederatedModule, batch: Batch, labels: Tensor) -> np.ndarray[Any, Any]:
+    """Draws a few slices of a volume side by side: spread over those with foreground, or over all."""
+    chosen = spread(labels, SHOWN)
+    middle = batch["image"].shape[1] // 2  # its neighbours are further channels
+    images = batch["image"][chosen.to(batch["image"].device), middle : middle + 1]
+    pictures = restore(images, (labels.shape[1], labels.shape[2]), task.placing).cpu()
+    overlays = [draw_overlay(picture, labels[place]) for picture, place in zip(pictures, chosen.tolist(), strict=True)]
+    return np.concatenate(overlays, axis=1)
+
+
 def _measure(classes: Sequence[str], labels: Tensor, chances: Tensor) -> Row:
     counts = torch.bincount(labels.flatten(), minlength=len(classes)).tolist()
     return {
-        "width": labels.shape[1],
-        "height": labels.shape[0],
-        "confidence": round(float(chances.max(0).values.mean()), 6),
+        "width": labels.shape[2],
+        "height": labels.shape[1],
+        "slices": labels.shape[0],
+        "confidence": round(float(chances.max(1).values.mean()), 6),
         **{f"pixels/{name}": count for name, count in zip(classes, counts, strict=True)},
         **{f"share/{name}": count / labels.numel() for name, count in zip(classes, counts, strict=True)},
     }
@@ -195,3 +223,8 @@ def _save_image(path: Path, pixels: np.ndarray[Any, Any]) -> None:
 def _save_array(path: Path, chances: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, chances.to(torch.float16).numpy())
+
+
+def _save_volume(data: Reader, array: Tensor, file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    data.write(array.numpy(), file, target)

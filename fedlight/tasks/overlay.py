@@ -49,6 +49,21 @@ def as_colours(image: Tensor, valid: Tensor | None = None) -> Tensor:
     return ((colours - float(low)) / max(float(high - low), 1e-6)).clamp(0, 1) * 255
 
 
+def spread(labels: Tensor, count: int) -> Tensor:
+    """Chooses slices of a volume to show: spread over those with foreground, or over all if none has any.
+
+    Args:
+        labels: (S, H, W), int64, class index.
+        count: How many at most.
+
+    Returns:
+        (n,), int64, their indices in order.
+    """
+    shown = labels.flatten(1).any(1)
+    places = torch.nonzero(shown if shown.any() else ~shown)[:, 0]
+    return places[torch.linspace(0, len(places) - 1, min(count, len(places))).round().long().to(places.device)]
+
+
 def _outline(inside: Tensor) -> Tensor:
     """Returns the pixels of a region, (H, W) bool, that have a neighbour outside; the image's edge is no outside."""
     outside = F.max_pool2d((~inside).float()[None, None], kernel_size=3, stride=1, padding=1)[0, 0] > 0

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam
 
-from fedlight.batch import Batch
+from fedlight.batch import Batch, is_volume
 from fedlight.data_format import DataFormat
 from fedlight.geometry import restore
 from fedlight.metrics import score_calibration, score_case
@@ -26,7 +26,7 @@ _NOT_SAVED = ("self", "optimizer", "scheduler")
 
 
 class SegmentationTask(FederatedModule):
-    """Assigns a class to every pixel of a 2-D image.
+    """Assigns a class to every pixel of a 2-D image; volumes are segmented slice by slice and scored as volumes.
 
     Two classes are a binary task with one logit and a sigmoid; more have a logit each and a softmax.
 
@@ -94,7 +94,6 @@ class SegmentationTask(FederatedModule):
         self.overlap = overlap
         self.window_batch = window_batch
         self.channels_last = channels_last
-        self.resized = False
         self._stages: dict[str, str] | None = None
 
     # --- what the data say -------------------------------------------------------------------------------------
@@ -127,7 +126,7 @@ class SegmentationTask(FederatedModule):
             )
         if self.window is not None and not data.patches:
             self._check_window(data.train_size)
-        self._classes, self._in_channels, self.resized = data.classes, data.channels, data.resized
+        self._classes, self._in_channels, self.placing = data.classes, data.channels, data.placing
         self.window = self.window or (data.train_size if data.patches else None)
 
     def _check_window(self, size: tuple[int, int]) -> None:
@@ -236,31 +235,42 @@ class SegmentationTask(FederatedModule):
 
         Where cases of a batch differ in size, the smaller ones lie in the top left corner and are 0 elsewhere.
         """
-        probabilities = self._probabilities(self._logits(self.seen(batch)))
+        images = self.seen(batch)
+        # a volume may have hundreds of slices
+        parts = torch.split(images, self.window_batch) if is_volume(batch) else (images,)
+        probabilities = torch.cat([self._probabilities(self._logits(part)) for part in parts])
         sizes = [(int(height), int(width)) for height, width in batch["size"].tolist()]
-        cases = [restore(probabilities[i : i + 1], size, self.resized) for i, size in enumerate(sizes)]
+        cases = [restore(probabilities[i : i + 1], size, self.placing) for i, size in enumerate(sizes)]
         height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
         return torch.cat([F.pad(case, (0, width - case.shape[-1], 0, height - case.shape[-2])) for case in cases])
 
     def score(self, batch: Batch) -> list[Row]:
         """Returns one row a case: "case", then the numbers of ``fedlight.metrics``, all only if ``detailed``."""
-        return [self._score_one(batch, i, probabilities) for i, probabilities in enumerate(self.chances(batch))]
+        chances = self.chances(batch)
+        spacing = batch["spacing"][0].tolist()
+        if is_volume(batch) and len(chances) > 1:
+            stacked = chances.transpose(0, 1)  # (classes, S, H, W)
+            return [self._score_one(batch["case"][0], stacked, batch["mask"], batch["valid"], spacing)]
+        return [self._score_image(batch, i, probabilities) for i, probabilities in enumerate(chances)]
 
-    def _score_one(self, batch: Batch, index: int, probabilities: Tensor) -> Row:
+    def _score_image(self, batch: Batch, index: int, probabilities: Tensor) -> Row:
         height, width = batch["size"][index].tolist()
         mask, valid = (batch[name][index, :height, :width] for name in ("mask", "valid"))
-        y, x = batch["spacing"][index].tolist()
+        spacing = batch["spacing"][index, -2:].tolist()  # also of a volume that is a single slice
+        return self._score_one(batch["case"][index], probabilities[:, :height, :width], mask, valid, spacing)
+
+    def _score_one(self, case: str, chances: Tensor, mask: Tensor, valid: Tensor, spacing: Sequence[float]) -> Row:
         scores = score_case(
-            prediction=probabilities.argmax(0)[:height, :width],
+            prediction=chances.argmax(0),
             mask=mask,
             valid=valid,
-            spacing=(y, x),
+            spacing=tuple(spacing),
             classes=self.classes,
             distances=self.detailed,
         )
         if self.detailed:
-            scores |= score_calibration(probabilities[:, :height, :width], mask, valid, self.classes)
-        return {"case": batch["case"][index], **scores}
+            scores |= score_calibration(chances, mask, valid, self.classes)
+        return {"case": case, **scores}
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         if not self.binary:

@@ -161,16 +161,16 @@ def test_foreground_patches_have_foreground(make_site: MakeSite) -> None:
 def test_evaluation_masks_stay_on_the_grid_of_the_file(make_site: MakeSite) -> None:
     data = FolderSites(str(make_site("a", height=20, width=10)), image_size=32)
     batch = next(iter(data.loader("a", "val")))
-    assert data.format.resized
+    assert data.format.placing == "boxed"
     assert batch["image"].shape[-2:] == (32, 32)
     assert batch["mask"].shape[-2:] == batch["valid"].shape[-2:] == (20, 10)
     assert batch["size"].tolist() == [[20, 10]] * len(batch["case"])
-    assert restore(batch["image"], (20, 10), resized=True).shape[-2:] == (20, 10)
+    assert restore(batch["image"], (20, 10), "boxed").shape[-2:] == (20, 10)
 
 
 def test_evaluation_in_patches_is_on_whole_images(two_sites: Path) -> None:
     data = patches(two_sites)
-    assert not data.format.resized
+    assert data.format.placing == "padded"
     assert next(iter(data.loader("a", "val")))["image"].shape[-2:] == (16, 16)
 
 

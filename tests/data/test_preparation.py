@@ -74,7 +74,7 @@ def test_what_letterbox_does_restore_undoes(size: tuple[int, int]) -> None:
     y, x = np.mgrid[: size[0], : size[1]]
     ramp = np.stack([255 * y / size[0], 255 * x / size[1], 0 * x], -1).astype(np.uint8)
     boxed = torch.from_numpy(letterbox(ramp, (32, 32))).permute(2, 0, 1)[None].float()
-    back = restore(boxed, size, resized=True)[0].permute(1, 2, 0).numpy()
+    back = restore(boxed, size, "boxed")[0].permute(1, 2, 0).numpy()
     assert np.abs(back - ramp).mean() < 8
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fedlight.errors import DamagedFileError
 from fedlight.privacy.accounting import Accountant, Charge, Ledger, epsilon, noise_for, opacus_accountant
-from fedlight.serialization import DamagedFileError
 
 ACCOUNTANTS: tuple[Accountant, ...] = ("rdp", "prv")
 

@@ -108,7 +108,7 @@ def test_windows_and_padding_do_not_matter_to_a_pointwise_network(
 def test_a_resized_case_comes_back_in_its_own_size(make_batch: MakeBatch) -> None:
     """A case of 20 by 40 fills the upper half of a grid of 32 by 32."""
     task = SegmentationTask()
-    task.network, task.resized = Pointwise(logits=1), True
+    task.network, task.placing = Pointwise(logits=1), "boxed"
     batch = make_batch(count=1)
     batch["image"][:, :, 16:] = torch.nan  # padding must not come near the result
     batch["size"] = torch.tensor([[20, 40]])
@@ -259,3 +259,29 @@ def test_a_trainer_runs_the_task(make_batch: MakeBatch, tmp_path: Path) -> None:
     with quiet_lightning():
         trainer.validate(task, DataLoader(batches, batch_size=None), verbose=False)
     assert [row["case"] for row in task.rows] == ["case0", "case1"]
+
+
+def test_the_slices_of_a_volume_are_one_case_with_one_score(make_batch: MakeBatch) -> None:
+    """Two slices are predicted as they are, the third one is missed.
+
+    The disc has n pixels in each of 3 slices: Dice is 2 * 2n / (2n + 3n). The missed slice is 5 mm from the others.
+    """
+    task = SegmentationTask()
+    task.detailed = True
+    batch = make_batch(count=3)
+    batch["case"], batch["spacing"] = ["liver"] * 3, torch.tensor([[5.0, 1.0, 1.0]] * 3)
+    chances = torch.stack([1.0 - batch["mask"], batch["mask"].float()], dim=1)
+    chances[2] = torch.tensor([1.0, 0.0])[:, None, None]
+    task.segment = lambda _: chances  # type: ignore[method-assign, assignment]
+    (row,) = task.score(batch)
+    assert row["case"] == "liver"
+    assert row["dice"] == pytest.approx(4 / 5)
+    assert row["hd95"] == pytest.approx(5)
+
+
+def test_a_volume_goes_through_the_network_in_parts(make_batch: MakeBatch) -> None:
+    task, batch = built(window_batch=2), make_batch(count=5)
+    with torch.no_grad():
+        whole = task.segment(batch)
+        batch["spacing"] = torch.ones(5, 3)
+        torch.testing.assert_close(task.segment(batch), whole)
