@@ -18,6 +18,7 @@ from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.metrics import mean_over_sites, summarise
 from fedlight.plugins import ClientPlugin, Harmonisation
 from fedlight.randomness import derive, generator, seeded
+from fedlight.secure_aggregation import SecureAggregation, Session
 from fedlight.state import State
 from fedlight.stopwatch import section
 from fedlight.tasks.federated_module import FederatedModule
@@ -44,6 +45,7 @@ class LocalTraining:
         trainer: Arguments of the client's own Trainer.
         measures: What the aggregator wants to be measured at every site (see ``Aggregator.measures``).
         compression: What updates and broadcasts are written with.
+        secure: How updates are summed so that the server learns the sum alone; None sends them as they are.
     """
 
     epochs: int = 1
@@ -55,6 +57,7 @@ class LocalTraining:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     measures: Sequence[str] = ()
     compression: Compression = field(default_factory=Compression)
+    secure: SecureAggregation | None = None
 
     def steps_of(self, institutions: Sequence[str]) -> int | None:
         """Returns the optimizer steps that a client of some institutions makes in a round; None for whole epochs.
@@ -97,6 +100,7 @@ class Client:
         self.own: State = {}  # parameters and buffers that stay here
         self.channel = SiteEnd(local.compression)
         self._shapes_kept = True
+        self.session: Session | None = None  # in the secure sum of the last round that was trained
 
     # --- the phases of a round -----------------------------------------------------------------------------------
 
@@ -133,6 +137,9 @@ class Client:
             metrics={**metrics, **start, **scores, "seconds": time.perf_counter() - begun},
             shared=shared,
         )
+        if self.local.secure is not None:
+            self.session = Session(self.local.secure, broadcast, update, self.plugins)
+            return self.session.announcement
         return self.channel.send(update, broadcast)
 
     def evaluate(self, broadcast: Broadcast, stage: Stage = "val", detailed: bool = False) -> tuple[Evaluation, ...]:
