@@ -53,7 +53,7 @@ class SecureAggregation:
         threshold: Share of a round's cohort that must remain to the end, above 0.5 and at most 1; three sites in any
             case. With fewer the round is given up and nothing is revealed.
         fraction: Binary digits behind the point, 8 to 40. Numbers are rounded to steps of 2^-fraction; their sum over
-            the sites, weights included, must stay below 2^(62 - fraction): 2.7e11 with 24.
+            the sites, weights included, must stay below 2^(62 - fraction): 1.1e9 with 32.
     """
 
     def __init__(self, threshold: float = 0.67, fraction: int = FRACTION) -> None:
@@ -69,7 +69,7 @@ class SecureAggregation:
         if not 0.5 < self.threshold <= 1:
             raise ValueError(f"threshold must be above 0.5 and at most 1, got {self.threshold:g}. Use 0.67.")
         if not 8 <= self.fraction <= 40:
-            raise ValueError(f"fraction must be from 8 to 40 binary digits, got {self.fraction}. Use 24.")
+            raise ValueError(f"fraction must be from 8 to 40 binary digits, got {self.fraction}. Use 32.")
 
     def needed(self, cohort: int) -> int:
         """Returns how many sites of a cohort must remain.
