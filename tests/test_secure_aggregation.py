@@ -123,15 +123,13 @@ def test_a_site_that_shares_no_statistic_does_not_count_there() -> None:
 
 # --- plugins ---------------------------------------------------------------------------------------------------------
 
-LINEAR = [info.cls for info in registered() if issubclass(info.cls, ClientPlugin) and info.cls.linear]
+LINEAR = [info.cls for info in registered() if issubclass(info.cls, (Aggregator, ClientPlugin)) and info.cls.linear]
 BUNDLED = [
     info for info in registered() if info.origin == "fedlight" and issubclass(info.cls, (Aggregator, ClientPlugin))
 ]
 
 
-@pytest.mark.parametrize(
-    "cls", [info.cls for info in registered() if issubclass(info.cls, Aggregator) and info.cls.linear] + LINEAR
-)
+@pytest.mark.parametrize("cls", LINEAR)
 def test_what_declares_itself_linear_makes_the_same_of_the_mean_as_of_all_updates(cls: type[Any]) -> None:
     """A second round, so that there is a reference: model and statistics agree within float32."""
     clinic = Clinic.of(cls()) if issubclass(cls, Aggregator) else Clinic.of(FedAvg(), [cls()])
