@@ -9,7 +9,7 @@ through one device (local drift). Gradients are taken at perturbed weights, so t
 
 Shared: once, C (2b+1) (b+1) numbers up, and A down in every round; colour images of 64 pixels (b = 6) make 1092 bytes
 up and 1092 down with four sites. Privacy: a mean over at least ``min_images`` images and then over sites. Secure
-aggregation: possible, the server needs the sum only. Cost: a second pass in every step and two Fourier transforms an
+aggregation: yes, the server needs the sum only. Cost: a second pass in every step and two Fourier transforms an
 image, also in prediction, 1.97 times FedAvg's time. Settings that matter: ``window``, ``alpha``. Not together with
 other plugins that take gradients elsewhere (FedSAM).
 

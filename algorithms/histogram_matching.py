@@ -12,8 +12,8 @@ functions is the Wasserstein barycentre of the distributions.
 
 Shared: once, K quantiles a channel up, and Q down in every round, 4 K C bytes; with colour images and K = 256, 3072
 bytes up and 3072 down with four sites. Privacy: a mean over at least ``min_images`` images and then over sites; the
-outermost quantiles are means of single darkest and brightest pixels. Secure aggregation: possible, the server needs the
-sum only. Cost: 1.01 times FedAvg's time; a pass over an image, also in prediction. Settings that matter: ``strength``.
+outermost quantiles are means of single darkest and brightest pixels. Secure aggregation: yes, the server needs the sum
+only. Cost: 1.01 times FedAvg's time; a pass over an image, also in prediction. Settings that matter: ``strength``.
 It acts before other plugins, wherever it is listed.
 
 Deviations: landmarks are all K quantiles, not ten. Histograms have 1024 bins over the range of a channel. Statistics

@@ -54,6 +54,7 @@ class Prototypes(Alignment):
         tau: Temperature of the contrast between classes.
     """
 
+    linear = True
     null: ClassVar[Mapping[str, Any]] = {"weight": 0.0}
 
     def __init__(self, weight: float = 0.1, ramp: float = 0.1, stage: str = "bottleneck", tau: float = 0.02) -> None:
@@ -106,6 +107,15 @@ class Prototypes(Alignment):
             return {}
         prototypes, counts = fuse(*(torch.stack(values) for values in zip(*seen, strict=True)))
         return {"prototypes": prototypes.cpu(), "counts": counts.cpu()}
+
+    def summand(self, shared: Statistics, weight: float, reference: Statistics) -> tuple[Statistics, float]:
+        counts = shared["counts"].double()
+        return {"prototypes": counts[:, None] * shared["prototypes"].double(), "counts": counts}, 1.0
+
+    def of_mean(self, mean: Statistics, total: float, reference: Statistics) -> Statistics:
+        counts = mean["counts"]
+        known = mean["prototypes"] / counts.clamp_min(1e-6)[:, None]
+        return {"prototypes": torch.where(counts[:, None] > 0, known, 0.0), "counts": total * counts}
 
     # --- on the server -----------------------------------------------------------------------------------------
 

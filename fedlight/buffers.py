@@ -33,17 +33,13 @@ class BufferAverage:
 
     def __init__(self) -> None:
         self._mean = RunningMean()
-        self._dtypes: dict[str, torch.dtype] = {}
-        self._first: State = {}
+        self._like: State = {}
 
     def add(self, buffers: Mapping[str, Tensor], weight: float) -> None:
         """Adds the buffers of one site; ``weight`` is positive and finite."""
-        self._dtypes.update({name: value.dtype for name, value in buffers.items()})
-        wide = {name: value.double() if value.is_floating_point() else value for name, value in buffers.items()}
         # measured from the first site's means, so that large means do not swallow small differences
-        self._first = self._first or {name: wide[name] for name in wide if _is_mean(name)}
-        shifted = {name: value - self._first[name] if _is_mean(name) else value for name, value in wide.items()}
-        self._mean.add({name: _second_moment(name, shifted) for name in shifted}, weight)
+        self._like = self._like or dict(buffers)
+        self._mean.add(summable(buffers, self._like), weight)
 
     def result(self) -> State:
         """Returns the buffers of the union, every one in the dtype that it came with.
@@ -51,15 +47,39 @@ class BufferAverage:
         Raises:
             ValueError: If nothing was added.
         """
-        mean = self._mean.result()
-        union = {}
-        for name, value in mean.items():
-            if _is_mean(name):
-                value = value + self._first[name]
-            elif (partner := _partner(name)) in mean:
-                value = value - mean[partner].square()
-            union[name] = value.to(self._dtypes[name])
-        return union
+        return of_union(self._mean.result(), self._like)
+
+
+def summable(buffers: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> State:
+    """Returns what is averaged for buffers: var + mean^2 for a variance, the buffer itself for anything else.
+
+    Args:
+        buffers: Of a site.
+        like: Buffers whose means all others are measured from.
+
+    Returns:
+        float64; integers as they are.
+    """
+    wide = {name: value.double() if value.is_floating_point() else value for name, value in buffers.items()}
+    shifted = {name: value - like[name].double() if _is_mean(name) else value for name, value in wide.items()}
+    return {name: _second_moment(name, shifted) for name in shifted}
+
+
+def of_union(mean: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> State:
+    """Returns the buffers of several sites' union from the mean of what ``summable`` returned for each.
+
+    Args:
+        mean: float64.
+        like: What their means were measured from; with the dtypes of the result.
+    """
+    union = {}
+    for name, value in mean.items():
+        if _is_mean(name):
+            value = value + like[name].double()
+        elif (partner := _partner(name)) in mean:
+            value = value - mean[partner].square()
+        union[name] = value.to(like[name].dtype)
+    return union
 
 
 def recalibrate(module: nn.Module, batches: Iterable[Tensor]) -> None:

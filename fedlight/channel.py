@@ -136,6 +136,10 @@ class ServerEnd:
         """The model that sites with the newest version have."""
         return self._model
 
+    def held(self, params: State) -> State:
+        """Returns the model that sites with the newest version have where the server has ``params``."""
+        return self._model if self._compression.keeps_model else params
+
     def advance(self, params: State, seed: int) -> State:
         """Makes the next version of the model.
 

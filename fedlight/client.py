@@ -23,6 +23,7 @@ from fedlight.privacy import secret
 from fedlight.privacy.accounting import Ledger
 from fedlight.privacy.example_level import Account, ExampleLevel
 from fedlight.randomness import derive, generator, seeded
+from fedlight.secure_aggregation import SecureAggregation, Session
 from fedlight.state import State
 from fedlight.stopwatch import section
 from fedlight.tasks.federated_module import FederatedModule
@@ -50,6 +51,7 @@ class LocalTraining:
         measures: What the aggregator wants to be measured at every site (see ``Aggregator.measures``).
         compression: What updates and broadcasts are written with.
         example_privacy: How little an update may depend on any one patient; None for any amount.
+        secure: How updates are summed so that the server learns the sum alone; None sends them as they are.
     """
 
     epochs: int = 1
@@ -62,6 +64,7 @@ class LocalTraining:
     measures: Sequence[str] = ()
     compression: Compression = field(default_factory=Compression)
     example_privacy: ExampleLevel | None = None
+    secure: SecureAggregation | None = None
 
     def steps_of(self, institutions: Sequence[str]) -> int | None:
         """Returns the optimizer steps that a client of some institutions makes in a round; None for whole epochs.
@@ -108,6 +111,7 @@ class Client:
         self._shapes_kept = True
         settings = local.example_privacy
         self._account = None if settings is None else Account(settings, ledger or Ledger())
+        self.session: Session | None = None  # in the secure sum of the last round that was trained
 
     # --- the phases of a round -----------------------------------------------------------------------------------
 
@@ -144,6 +148,9 @@ class Client:
             metrics={**metrics, **start, **scores, "seconds": time.perf_counter() - begun},
             shared=shared,
         )
+        if self.local.secure is not None:
+            self.session = Session(self.local.secure, broadcast, update, self.plugins)
+            return self.session.announcement
         return self.channel.send(update, broadcast)
 
     def evaluate(self, broadcast: Broadcast, stage: Stage = "val", detailed: bool = False) -> tuple[Evaluation, ...]:

@@ -16,7 +16,7 @@ from fedlight.buffers import recalibrate
 from fedlight.channel import Compression
 from fedlight.checkpoint import RunFolder, Which
 from fedlight.client import BufferPolicy, LocalTraining
-from fedlight.cohort import Cohorts, Sampling, panel, plan
+from fedlight.cohort import Cohorts, Sampling, cohort_size, panel, plan
 from fedlight.data.federated import FederatedDataModule
 from fedlight.disclosure import officers_page
 from fedlight.document import Page, require_ending, write
@@ -24,11 +24,23 @@ from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
 from fedlight.history import rebased
 from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless
-from fedlight.preparation import ConfigError, build, check_codecs, check_rounds, check_trainer, prepare, prototypes
+from fedlight.preparation import (
+    ConfigError,
+    build,
+    check_codecs,
+    check_rounds,
+    check_secure,
+    check_secure_sites,
+    check_trainer,
+    prepare,
+    prototypes,
+)
 from fedlight.privacy.example_level import ExampleLevel
 from fedlight.profile import show
 from fedlight.run import Run, load_model, trained
-from fedlight.schedule import Plan, Schedule, Synchronous
+from fedlight.schedule import Buffered, Plan, Schedule, Synchronous
+from fedlight.secure_aggregation import SecureAggregation
+from fedlight.secure_round import SecureRound
 from fedlight.server import RoundFailedError, Traffic
 from fedlight.state import buffers_of
 from fedlight.stopwatch import measuring, section
@@ -36,6 +48,7 @@ from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import predict_folder, readable_images
 from fedlight.tracking import RoundRecord, Tracker
+from fedlight.tracking.tracker import SiteRound
 from fedlight.update import Broadcast, Evaluation, RoundContext, SiteFailure, Update
 
 log = logging.getLogger("fedlight")
@@ -79,6 +92,8 @@ class Federation:
         error_feedback: Whether a site adds what its codecs lost to its next update.
         example_privacy: How little a site's updates may depend on any one of its patients (``ExampleLevel``); by
             default nothing bounds it.
+        secure_aggregation: Lets the server learn the sum of the updates and no single one, with aggregators and plugins
+            that need no more; three sites or more take part in every round. By default it sees every update.
         threads: Threads of torch while a site works; torch's own choice if left out. Small networks gain little from
             a second one, and runs repeat bit for bit at the same number.
         executor: Where clients run.
@@ -114,6 +129,7 @@ class Federation:
         downlink: Sequence[Codec | Lossless] = (),
         error_feedback: bool = True,
         example_privacy: ExampleLevel | None = None,
+        secure_aggregation: SecureAggregation | None = None,
         threads: int | None = None,
         executor: Executor | None = None,
         trackers: Sequence[Tracker] = (),
@@ -139,6 +155,7 @@ class Federation:
             measures=tuple(aggregator.measures),
             compression=Compression(uplink, downlink, error_feedback),
             example_privacy=example_privacy,
+            secure=secure_aggregation,
         )
         self.executor = executor or InProcess()
         self.trackers, self.console = trackers, console
@@ -371,8 +388,7 @@ class Federation:
         traffic = Traffic()
         late = [SiteFailure(site, number, "fit", "late", "not done in time (simulated)") for site in plan.late]
         try:
-            replies = self._replies(run, context, plan, traffic)
-            sites, failures = run.server.collect(context, replies, self.min_sites, traffic)
+            sites, failures = self._train(run, context, plan, traffic)
         except RoundFailedError as error:
             run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
             raise
@@ -403,6 +419,19 @@ class Federation:
         # before the first evaluation the newest model is the best one known
         with section("checkpoint"):
             run.keep(selected or self.select == "last" or run.selection.best_round == 0)
+
+    def _train(
+        self, run: Run, context: RoundContext, plan: Plan, traffic: Traffic
+    ) -> tuple[list[SiteRound], list[SiteFailure]]:
+        """Lets the sites train and moves the global model; returns what they did, and the failures."""
+        if self.local.secure is None:
+            return run.server.collect(context, self._replies(run, context, plan, traffic), self.min_sites, traffic)
+        messages = run.server.messages(context, plan.starts, "fit")
+        buffers = self.local.buffers == "average" and bool(run.server.public)
+        secure = SecureRound(
+            self.local.secure, run.server, context, buffers, self.executor.call, traffic, self.min_sites
+        )
+        return secure.collect(self._ask(run, context, "fit", messages, traffic.sent))
 
     def _replies(self, run: Run, context: RoundContext, plan: Plan, traffic: Traffic) -> Iterator[tuple[str, object]]:
         """Lets the sites train, each from its version; what a stale one changed is taken to the newest."""
@@ -500,9 +529,22 @@ class Federation:
         check_trainer(self.local.trainer)
         check_codecs(self.local.compression, in_step=isinstance(self.schedule, Synchronous))
         cohorts = self._cohorts(data.sites)
+        if self.local.secure is not None:
+            self._check_secure(self.local.secure, len(data.sites))
         run = Run.start(self, model, data, ckpt_path)
         run.plans = islice(self.schedule.plans(cohorts), run.server.round, None)
         return run
+
+    def _check_secure(self, setting: SecureAggregation, sites: int) -> None:
+        """Checks that the server can do with sums, and that there are always enough sites in them."""
+        check_secure(setting, *prototypes(self.aggregator, self.plugins), coded=bool(self.local.compression.uplink))
+        if isinstance(self.schedule, Buffered):
+            raise ConfigError(
+                "schedule must be one in which sites work together, got Buffered. Leave it out, or take Deadline."
+            )
+        fixed = self.sampling == "fixed" and self.availability is None and isinstance(self.schedule, Synchronous)
+        size = cohort_size(self.cohort, sites)
+        check_secure_sites(setting, size if fixed else self.min_sites, "cohort" if fixed else "min_sites")
 
     def _cohorts(self, sites: tuple[str, ...]) -> Cohorts:
         """Plans who takes part in the rounds."""

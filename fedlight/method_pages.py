@@ -26,7 +26,8 @@ What comes with fedlight, a page each. A page is the docstring at the head of th
 - **Up** and **down** are the bytes that a site sends, and gets, beside the model in a round: with four sites, the
   default network `plain-16` and colour images of 64 pixels in three classes. The model itself has 1972364 bytes. A test
   runs every method and weighs its messages.
-- **Secure aggregation** says whether the server could do with sums alone. There is none yet.
+- **Secure aggregation** says whether the server can do with sums alone, and so works with
+  [secure aggregation](../threat-model.md).
 - **Time** is that of a training step over FedAvg's on the quickstart's network and batches, for aggregators that of a
   whole round, as measured by `tests/performance/plugin_cost.py`: [costs.csv](costs.csv). Of a page with several
   plugins it is that of the dearest.

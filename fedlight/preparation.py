@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from fedlight.plugins import Aggregator, ClientPlugin, Codec, Harmonisation, Los
 from fedlight.plugins.combinations import check_shared, check_together
 from fedlight.privacy.example_level import ExampleLevel, check_run
 from fedlight.randomness import seeded
+from fedlight.secure_aggregation import SecureAggregation
 from fedlight.state import parameters_of
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.trainer import make_trainer
@@ -169,6 +171,65 @@ def check_codecs(compression: Compression, in_step: bool) -> None:
                 raise ConfigError(f"{name} must be set to make things smaller for error_feedback. Switch either off.")
     if compression.downlink and not in_step:
         raise ConfigError("downlink must be left out with a schedule in which sites start from older models.")
+
+
+def check_secure(
+    setting: SecureAggregation, aggregator: Aggregator, plugins: Sequence[ClientPlugin], coded: bool
+) -> None:
+    """Checks that nothing in a run needs what a single site sends.
+
+    Args:
+        setting: How updates are summed.
+        aggregator: Of the run.
+        plugins: All client plugins of the run.
+        coded: Whether updates are written with codecs.
+
+    Raises:
+        ConfigError: With the first thing that cannot work.
+    """
+    try:
+        setting.validate()
+    except ValueError as error:
+        raise ConfigError(f"secure_aggregation: {error}") from error
+    if find_spec("cryptography") is None:
+        raise ConfigError(
+            "secure_aggregation needs the package cryptography, which is not installed. "
+            "Get it with: pip install 'fedlight[secure]'."
+        )
+    if not aggregator.linear:
+        raise ConfigError(
+            f"{type(aggregator).__name__} needs every site's update, and secure_aggregation hides them. "
+            "Use FedAvg or another that needs their mean only, or leave secure_aggregation out."
+        )
+    for plugin in plugins:
+        if type(plugin).add is not ClientPlugin.add and not plugin.linear:
+            raise ConfigError(
+                f"{plugin.instance_id} needs what every site shares, and secure_aggregation hides it. "
+                "Leave either of them out."
+            )
+    if coded:
+        raise ConfigError(
+            "uplink must be left out under secure_aggregation: masked numbers cannot be written in fewer bytes."
+        )
+
+
+def check_secure_sites(setting: SecureAggregation, fewest: int, decided_by: str) -> None:
+    """Checks that rounds have enough sites for a sum that hides them.
+
+    Args:
+        setting: How updates are summed.
+        fewest: Sites of the smallest round.
+        decided_by: The setting that decides on it.
+
+    Raises:
+        ConfigError: If there are fewer than three.
+    """
+    least = setting.needed(1)
+    if fewest < least:
+        raise ConfigError(
+            f"{decided_by} must give every round at least {least} sites under secure_aggregation, got {fewest}: "
+            "of a sum of two, each would learn the other's. Raise it."
+        )
 
 
 def rehearse(module: FederatedModule, data: FederatedDataModule) -> None:

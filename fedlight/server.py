@@ -19,7 +19,7 @@ from fedlight.plugins.harmonisation import Harmonisers
 from fedlight.state import State
 from fedlight.stopwatch import section
 from fedlight.tracking.tracker import SiteRound
-from fedlight.update import Broadcast, RoundContext, Shared, SiteFailure, Update
+from fedlight.update import Broadcast, RoundContext, Sent, Shared, SiteFailure, Update
 
 
 class RoundFailedError(RuntimeError):
@@ -53,11 +53,13 @@ class Traffic:
     up: dict[str, dict[str, int]] = field(default_factory=dict)
     evaluate: int = 0
 
-    def sent(self, site: str, message: Broadcast) -> None:
-        """Notes what a site is sent to train from, which may be more than one message."""
-        before = self.down.get(site, {})
-        parts = message.bytes_by_part
-        self.down[site] = {name: before.get(name, 0) + parts.get(name, 0) for name in {**before, **parts}}
+    def sent(self, site: str, message: Sent) -> None:
+        """Notes what a site is sent in training, which may be more than one message."""
+        self.down[site] = _added(self.down.get(site, {}), message.bytes_by_part)
+
+    def received(self, site: str, parts: Mapping[str, int]) -> None:
+        """Notes what a site sends, bytes by part, which may be more than one message."""
+        self.up[site] = _added(self.up.get(site, {}), parts)
 
     def sent_to_score(self, site: str, message: Broadcast) -> None:
         """Notes what a site is sent to score."""
@@ -126,6 +128,11 @@ class Server:
         params = self._public(self.deployed if deployed else self.params)
         return Broadcast(replace(context, evaluations={}), params, self.buffers, self.shared)
 
+    def received(self, context: RoundContext) -> Broadcast:
+        """Returns the broadcast of a round as sites have it: with the model that codecs have left them."""
+        broadcast = self.broadcast(context)
+        return replace(broadcast, params=self.channel.held(broadcast.params))
+
     def messages(self, context: RoundContext, sites: Iterable[str], phase: str) -> dict[str, Broadcast]:
         """Returns what every site is sent in a phase: the model of the round, or the one to be looked at."""
         broadcast = self.broadcast(context, deployed=phase != "fit")
@@ -189,6 +196,28 @@ class Server:
         with _named(context), section("aggregation"):
             self._finish(context, buffers)
         return accepted, failures
+
+    def advance(self, context: RoundContext, update: Update, weights: Mapping[str, float]) -> None:
+        """Moves the global model by one update that stands for all sites of the round.
+
+        Args:
+            context: The round, with the weight of the update's site.
+            update: The mean of what they changed.
+            weights: What that site counts for in the statistics of plugins, by instance id, where it is something else.
+
+        Raises:
+            RoundFailedError: If the update cannot be used.
+        """
+        if wrong := self._fault(context, update.site, update):
+            raise RoundFailedError(f"round {context.round}: the sum of the sites cannot be used: {wrong}")
+        with _named(context), section("aggregation"):
+            self.aggregator.begin(context, self.public)
+            for plugin in self.plugins:
+                known = {**context.weights, update.site: weights.get(plugin.instance_id, context.weights[update.site])}
+                plugin.begin(replace(context, weights=known), self.shared.get(plugin.instance_id, {}))
+            buffers = BufferAverage()
+            self._add(context, update, buffers)
+            self._finish(context, buffers)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next round depends on: tensors and plain values."""
@@ -272,6 +301,10 @@ class Server:
                 if not state.finite(value):
                     return f"{name} shares {key} with values that are not finite"
         return None
+
+
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 @contextmanager

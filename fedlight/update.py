@@ -80,6 +80,11 @@ class Broadcast:
     model: Literal["full", "delta", "kept", "other"] = "full"
 
     @property
+    def round(self) -> int:
+        """Number of the round."""
+        return self.context.round
+
+    @property
     def bytes_by_part(self) -> dict[str, int]:
         """Bytes of this message: of "parameters", "buffers", and "shared/<plugin>"."""
         return _bytes_by_part(self.params, self.payload, self.buffers, self.shared)
@@ -94,7 +99,8 @@ class Broadcast:
 class Update:
     """Site to server: what a site learned in a round; nothing else leaves a site while it trains.
 
-    Codecs write the parameters into ``payload``; ``params`` is empty until the server has read it.
+    Codecs write the parameters into ``payload``; ``params`` is empty until the server has read it. Under secure
+    aggregation there are no tensors at all, and ``payload`` has the site's keys.
     """
 
     site: str
@@ -118,11 +124,42 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """A step of secure aggregation, to a site or from it, after all of the round have trained.
+
+    Attributes:
+        site: Whom it is for, or from.
+        round: Number of the round.
+        content: Bytes by kind ("keys", "shares", "vector", ...), then by the site that they concern.
+    """
+
+    site: str
+    round: int
+    content: Mapping[str, Mapping[str, bytes]]
+
+    @property
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes of this message: of the "masked update", or of "secure aggregation" for all else."""
+        sizes = {kind: sum(map(len, parts.values())) for kind, parts in self.content.items()}
+        part = "masked update" if "vector" in self.content else "secure aggregation"
+        return {part: sum(sizes.values())}
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of what is in this message."""
+        return sum(self.bytes_by_part.values())
+
+
+Sent = Broadcast | Exchange
+"""What sites are sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteFailure:
     """A site that gave no usable answer.
 
     Attributes:
-        phase: "open", "fit" or "evaluate".
+        phase: "open", "fit", "evaluate", or a step of secure aggregation.
         kind: "raised" (an exception at the site), "refused" (an answer that the server does not accept), "lost"
             (the process or the connection ended), "late" (the deadline passed), "outdated" (it lacks the version
             that its message goes on from, and is then sent the whole model) or "spent" (its privacy budget is).

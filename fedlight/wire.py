@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fedlight.state import State
-from fedlight.update import Broadcast, Evaluation, RoundContext, SiteFailure, Update
+from fedlight.update import Broadcast, Evaluation, Exchange, RoundContext, SiteFailure, Update
 
 VERSION = 1
 LIMIT = 2 << 30
@@ -40,7 +40,7 @@ _DTYPES = {
 
 _MODELS = ("full", "delta", "kept", "other")
 
-Message = Broadcast | Update | tuple[Evaluation, ...] | SiteFailure
+Message = Broadcast | Update | Exchange | tuple[Evaluation, ...] | SiteFailure
 
 
 class WireError(ValueError):
@@ -72,6 +72,8 @@ def encode(message: Message) -> bytes:
         return _pack("failure", asdict(message))
     if isinstance(message, tuple):
         return _pack("evaluations", {"evaluations": [_plain_evaluation(each) for each in message]})
+    if isinstance(message, Exchange):
+        return _pack_exchange(message)
     if isinstance(message, Broadcast):
         about = {"context": _plain_context(message.context), "model": message.model, "model_version": message.version}
         return _pack("broadcast", about, message)
@@ -118,6 +120,17 @@ def _pack(kind: str, about: Mapping[str, Any], tensors: Broadcast | Update | Non
     for value in values:
         if not isinstance(value, Tensor):
             raise TypeError(f"only tensors can be sent as state, got {type(value).__name__}")
+    return save(_separate(values), metadata={"fedlight": json.dumps(header)})
+
+
+def _pack_exchange(message: Exchange) -> bytes:
+    names = {kind: list(parts) for kind, parts in message.content.items()}
+    header = {"version": VERSION, "message": "exchange", "site": message.site, "round": message.round, "content": names}
+    values = [
+        torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.zeros(0, dtype=torch.uint8)
+        for parts in message.content.values()
+        for data in parts.values()
+    ]
     return save(_separate(values), metadata={"fedlight": json.dumps(header)})
 
 
@@ -283,6 +296,17 @@ class _Parts:
             raise WireError(f"its tensors cannot be read: {error}") from error
         return iter([loaded[str(index)] for index in range(len(self.entries))])
 
+    def blobs(self, keys: Sequence[tuple[str, str]]) -> dict[str, dict[str, bytes]]:
+        """Returns what was sent as bytes, by two names each."""
+        if len(keys) != len(self.entries):
+            raise WireError("it does not name every tensor once")
+        if not all(entry.dtype == torch.uint8 and len(entry.shape) == 1 for entry in self.entries):
+            raise WireError("it holds tensors where there are bytes")
+        found: dict[str, dict[str, bytes]] = {}
+        for (kind, site), value in zip(keys, self._tensors(), strict=True):
+            found.setdefault(kind, {})[site] = value.numpy().tobytes()
+        return found
+
     def none(self) -> None:
         if self.entries:
             raise WireError("it holds tensors where there are none")
@@ -329,6 +353,14 @@ def _update(header: Mapping[str, Any], parts: _Parts) -> Update:
     )
 
 
+def _exchange(header: Mapping[str, Any], parts: _Parts) -> Exchange:
+    content = _field(header, "content", dict)
+    keys = [(kind, site) for kind in content for site in _names(content, kind)]
+    found = parts.blobs(keys)
+    full = {kind: found.get(kind, {}) for kind in content}
+    return Exchange(_field(header, "site", str), _field(header, "round", int), full)
+
+
 def _evaluations(header: Mapping[str, Any], parts: _Parts) -> tuple[Evaluation, ...]:
     parts.none()
     return tuple(_evaluation(each) for each in _field(header, "evaluations", list))
@@ -359,6 +391,7 @@ def _evaluation(plain: Any) -> Evaluation:
 _READERS: Mapping[str, Callable[[Mapping[str, Any], _Parts], Message]] = {
     "broadcast": _broadcast,
     "update": _update,
+    "exchange": _exchange,
     "evaluations": _evaluations,
     "failure": _failure,
 }

@@ -23,7 +23,7 @@ from fedlight.preparation import ConfigError
 from fedlight.schedule import Buffered
 from fedlight.serialization import pack, unpack
 from fedlight.state import State, digest, num_bytes, zip_map
-from fedlight.update import Broadcast, RoundContext, Update
+from fedlight.update import Broadcast, RoundContext, Sent, Update
 from tests.conftest import small_sites, small_task
 
 Federate = Callable[..., Federation]
@@ -305,9 +305,9 @@ def test_sites_that_are_not_resident_keep_what_they_were_sent(federate: Federate
 class Forgetful(InProcess):
     """Restarts every site before round 3, with all that it kept but the model that it was sent to score."""
 
-    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+    def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:
         for site, message in messages.items():
-            if phase == "fit" and message.context.round == 3 and message.model == "kept":
+            if isinstance(message, Broadcast) and phase == "fit" and message.round == 3 and message.model == "kept":
                 store = self._workplace._make_client.store(site)
                 saved = store.load(2)
                 assert saved is not None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedlight.update import Broadcast, Evaluation, RoundContext, SiteFailure, Update
+from fedlight.update import Broadcast, Evaluation, Exchange, RoundContext, SiteFailure, Update
 from fedlight.wire import Expected, Message, WireError, decode, encode
 
 DTYPES = [
@@ -97,9 +97,10 @@ def test_a_broadcast_comes_back_as_it_was() -> None:
         (),
         (Evaluation("ü", 1, 2, {"dice": 0.1}, ({"case": "x", "dice": 0.5, "hd95": None, "ok": True},)),),
         SiteFailure("ß", 4, "fit", "late", "no answer within 5 s"),
+        Exchange("ß", 4, {"own_masks": {"é/b": b"\0\1", "": b""}, "mask_keys": {}}),
     ],
 )
-def test_evaluations_and_failures_come_back_as_they_were(message: Message) -> None:
+def test_evaluations_failures_and_exchanges_come_back_as_they_were(message: Message) -> None:
     assert decode(encode(message)) == message
 
 
@@ -189,6 +190,9 @@ GOOD: dict[str, Any] = {
 }  # fmt: skip
 
 
+STEP = {"message": "exchange", "site": "a", "round": 1}
+
+
 def tensor(**changes: Any) -> dict[str, Any]:
     return {"0": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}
 
@@ -235,6 +239,12 @@ def test_the_message_that_the_hostile_ones_are_made_of_is_read() -> None:
         hostile({"message": "evaluations", "evaluations": [{"site": "a"}]}),
         hostile({"message": "evaluations", "evaluations": [3]}),
         hostile({"message": "broadcast", "context": {}}),
+        hostile({**STEP, "content": {"vector": ["a"]}}, tensor(), b"\0" * 8),
+        hostile({**STEP, "content": {"vector": ["a"]}}),
+        hostile({**STEP, "content": {"vector": ["a", "a"]}}),
+        hostile({**STEP, "content": {"vector": 3}}),
+        hostile({**STEP, "content": ["vector"]}),
+        hostile({**STEP, "content": {}, "round": "1"}),
     ],
 )
 def test_hostile_bytes_are_refused_in_one_sentence(data: bytes) -> None:

@@ -101,8 +101,9 @@ def choices(base: type) -> list[type]:
 
 def _below(base: type) -> Iterator[type]:
     yield base
-    for cls in base.__subclasses__():
-        yield from _below(cls)
+    subclasses: list[type] = base.__subclasses__()
+    for subclass in subclasses:
+        yield from _below(subclass)
 
 
 def _names(cls: type) -> list[str]:

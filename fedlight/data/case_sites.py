@@ -144,7 +144,8 @@ class CaseSites(FederatedDataModule):
     def patient_loader(self, site: str, draws: Sequence[Sequence[int]], *, seed: int) -> DataLoader[Batch]:
         """Returns one training batch a draw, in which every drawn patient has one sample of one of its cases."""
         cases = self._train_cases(site)
-        dataset = TrainingBatches(cases, self._augmentation, self.foreground_patches, seed)
+        chances = self.foreground_patches, self.foreground_slices
+        dataset = TrainingBatches(cases, self._augmentation, *chances, seed)
         return batches(dataset, Drawn(by_patient(cases), draws, seed), self.num_workers, seed)
 
     def loader(self, institution: str, stage: Stage) -> DataLoader[Batch]:

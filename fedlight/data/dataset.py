@@ -159,12 +159,12 @@ class Shuffled(Sampler[list[Place]]):
 
 
 class Drawn(Sampler[list[Place]]):
-    """The places of batches of patients: one case, drawn at random, of every patient of a draw.
+    """The places of batches of patients: one image or slice, drawn at random, of every patient of a draw.
 
     Args:
-        patients: For every patient the indices of its cases.
+        patients: For every patient the indices of its samples.
         draws: Indices of patients, one list a batch.
-        seed: Of the choice among a patient's cases.
+        seed: Of the choice among a patient's samples.
     """
 
     def __init__(self, patients: Sequence[Sequence[int]], draws: Sequence[Sequence[int]], seed: int) -> None:
@@ -180,9 +180,9 @@ class Drawn(Sampler[list[Place]]):
         for draw in self.draws:
             yield [self._place(next(position), self.patients[patient]) for patient in draw]
 
-    def _place(self, position: int, cases: Sequence[int]) -> Place:
-        chosen = torch.randint(len(cases), (), generator=generator(self.seed, "case", position))
-        return Place(position, cases[int(chosen)])
+    def _place(self, position: int, samples: Sequence[int]) -> Place:
+        chosen = torch.randint(len(samples), (), generator=generator(self.seed, "case", position))
+        return Place(position, samples[int(chosen)])
 
 
 class InOrder(Sampler[list[int]]):
@@ -225,10 +225,11 @@ def _unchanged(batch: Any) -> Any:
 
 
 def by_patient(cases: Sequence[Case]) -> list[list[int]]:
-    """Returns for every patient of an institution the indices of its cases, in the order in which they come."""
+    """Returns for every patient of an institution the indices of its images and slices, in the order they come in."""
     patients: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, case in enumerate(cases):
-        patients[case.site, case.group].append(index)
+    index = count()
+    for case in cases:
+        patients[case.site, case.group].extend(next(index) for _ in range(case.facts.slices))
     return list(patients.values())
 
 

@@ -18,7 +18,7 @@ from fedlight.checkpoint import SiteStore
 from fedlight.data.federated import FederatedDataModule
 from fedlight.deploy.node import RUN, Node
 from fedlight.deploy.relay import state
-from fedlight.executors.executor import ClientFactory, Phase, Reply
+from fedlight.executors.executor import STEPS, ClientFactory, Phase, Reply
 from fedlight.executors.workplace import Workplace, torch_threads
 from fedlight.federation import Federation
 from fedlight.preparation import build, check_private, prototypes, rehearse
@@ -26,7 +26,7 @@ from fedlight.serialization import write_bytes
 from fedlight.state import buffers_of, parameters_of
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.unseen import score_unseen
-from fedlight.update import Broadcast, SiteFailure
+from fedlight.update import Broadcast, Exchange, Sent, SiteFailure
 from fedlight.wire import Expected, WireError, decode, encode
 
 Built = Callable[[Sequence[str]], tuple[Federation, FederatedModule, FederatedDataModule]]
@@ -34,7 +34,7 @@ Built = Callable[[Sequence[str]], tuple[Federation, FederatedModule, FederatedDa
 
 Answer = tuple[dict[str, Any], bytes]
 
-_PHASES: Sequence[Phase] = ("fit", "evaluate", "validate", "test")
+_PHASES: Sequence[Phase] = ("fit", "evaluate", "validate", "test", *STEPS)
 
 
 class Site:
@@ -91,21 +91,21 @@ class Site:
         if reason is not None:
             return replace(failure, reason=reason)
         try:
-            broadcast = decode(block, replace(self._expected, limit=int(fields["largest"]) << 20))
+            message = decode(block, replace(self._expected, limit=int(fields["largest"]) << 20))
         except WireError as error:
             return replace(failure, reason=f"message refused: {error}")
-        if not isinstance(broadcast, Broadcast):
-            return replace(failure, reason="message refused: it is no broadcast")
-        if phase == "unseen":
-            return self._score_unseen(broadcast)
+        if not isinstance(message, Exchange if phase in STEPS else Broadcast):
+            return replace(failure, reason="message refused: it is of another kind than its phase")
+        if phase == "unseen" and isinstance(message, Broadcast):
+            return self._score_unseen(message)
         known = next((each for each in _PHASES if each == phase), None)
         if known is None:
             return replace(failure, reason=f"message refused: there is no phase {phase[:20]}")
-        return self._phase(known, broadcast, fields)
+        return self._phase(known, message, fields)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _phase(self, phase: Phase, broadcast: Broadcast, fields: Mapping[str, Any]) -> Reply:
+    def _phase(self, phase: Phase, message: Sent, fields: Mapping[str, Any]) -> Reply:
         run, base, scoring = str(fields["run"]), int(fields["base"]), bool(fields["scoring"])
         factory = self._factory(run, scoring)
         self._select(factory.store(self.node.site), int(fields["selected"]))
@@ -113,7 +113,7 @@ class Site:
             factory.store(self.node.site).rewind(base)
         if self._place is None or self._place[0] != (run, scoring):
             self._place = (run, scoring), Workplace(factory, {})
-        return self._place[1].work(phase, self.node.site, broadcast, finished=base)
+        return self._place[1].work(phase, self.node.site, message, finished=base)
 
     def _factory(self, run: str, scoring: bool) -> ClientFactory:
         if not run.isalnum():  # it names a folder

@@ -21,8 +21,8 @@ def of_run(federation: Federation) -> Mapping[str, str]:
     A setting is listed here once it exists and is set; its ``str`` is what the officer reads.
     """
     settings = {
-        "example_privacy": getattr(federation.local, "example_privacy", None),
-        "secure_aggregation": getattr(federation, "secure_aggregation", None),
+        "example_privacy": federation.local.example_privacy,
+        "secure_aggregation": federation.local.secure,
     }
     return {name: str(setting) for name, setting in settings.items() if setting}
 
@@ -35,7 +35,8 @@ def of_part(part: str, federation: Federation, run: Run) -> str:
     """Returns what protects a part of an update: "parameters", "buffers" or "shared/<plugin>"."""
     if part.startswith(_SHARED):
         known = disclosures(run).get(part.removeprefix(_SHARED))
-        return NONE if known is None else known.protection
+        masked = f"{_IN_SHORT['secure_aggregation']}; " if federation.local.secure else ""
+        return masked + (NONE if known is None else known.protection)
     return "; ".join(_IN_SHORT[name] for name in of_run(federation)) or NONE
 
 

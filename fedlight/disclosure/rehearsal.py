@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from fedlight.client import Client
 from fedlight.cohort import panel
-from fedlight.data.federated import FederatedDataModule
+from fedlight.data.federated import FederatedDataModule, Stage
 from fedlight.disclosure.specimen import BATCH, Specimens
 from fedlight.run import Run
 from fedlight.server import Traffic
@@ -104,9 +106,23 @@ def rehearse(federation: Federation, run: Run, data: FederatedDataModule) -> Reh
     scoring = panel(run.sites, federation.evaluate_sites, federation.seed)
     alike = {site: (count, len(data.institutions(site)), site in scoring) for site, count in cases.items()}
     stands_for = {site: next(s for s in run.sites if alike[s] == alike[site]) for site in run.sites}
-    make_client = replace(run.make_client, data=Specimens(data, cases), folder=run.folder.path / "never")
-    clients = {site: make_client(site, 0) for site in dict.fromkeys(stands_for.values())}
     run.num_samples = cases
+    # what goes into a sum is shown in place of its masked vector, and nobody's budget is charged for noise
+    local = replace(run.make_client.local, secure=None)
+    with TemporaryDirectory() as folder:
+        make_client = replace(run.make_client, data=Specimens(data, cases), local=local, folder=Path(folder))
+        clients = {site: make_client(site, 0) for site in dict.fromkeys(stands_for.values())}
+        return _play(federation, run, clients, stands_for, scoring)
+
+
+def _play(
+    federation: Federation,
+    run: Run,
+    clients: Mapping[str, Client],
+    stands_for: Mapping[str, str],
+    scoring: Collection[str],
+) -> Rehearsal:
+    """Plays as many rounds as it takes until they repeat."""
     rounds: dict[str, list[Played]] = {site: [] for site in run.sites}
     private = run.server.private
     differences = federation.local.compression.keeps_model  # then a message depends on whether the last was scored
@@ -118,18 +134,19 @@ def rehearse(federation: Federation, run: Run, data: FederatedDataModule) -> Reh
             rounds[site].append(played)
     first = clients[stands_for[run.sites[0]]]
     message = replace(run.server.broadcast(context, deployed=True), model="other")
-    evaluations = [first.evaluate(message, stage, detailed=detailed)[0] for stage, detailed in _LOOKS]
+    evaluation, detailed = (first.evaluate(message, stage, detailed=much)[0] for stage, much in _LOOKS)
     sent = {leaf.name for played in rounds[run.sites[0]] for leaf in played.up if leaf.part == "buffers"}
     return Rehearsal(
         {site: tuple(played) for site, played in rounds.items()},
         period,
-        *evaluations,
+        evaluation,
+        detailed,
         {name: value for name, value in run.server.params.items() if name in private},
         tuple(name for name in run.server.buffers if name not in sent),
     )
 
 
-_LOOKS = (("val", False), ("test", True))
+_LOOKS: tuple[tuple[Stage, bool], ...] = (("val", False), ("test", True))
 
 
 def _images(federation: Federation, run: Run, data: FederatedDataModule, site: str) -> int:

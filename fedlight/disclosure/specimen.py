@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.utils.data import DataLoader
@@ -27,6 +27,7 @@ class Specimens(FederatedDataModule):
     def __init__(self, data: FederatedDataModule, cases: Mapping[str, int]) -> None:
         super().__init__()
         self._data = data
+        self.batch_size = BATCH
         self._cases = dict(cases)
 
     def prepare(self) -> None:
@@ -62,6 +63,14 @@ class Specimens(FederatedDataModule):
         ends = [*starts[1:], cases]
         batches = [self._batch(site, start, end - start) for start, end in zip(starts, ends, strict=True)]
         return DataLoader(batches, batch_size=None, shuffle=False)  # type: ignore[arg-type]
+
+    def patients(self, site: str) -> int:
+        """Every image of noise counts as one patient's."""
+        return self._cases[site]
+
+    def patient_loader(self, site: str, draws: Sequence[Sequence[int]], *, seed: int) -> DataLoader[Batch]:
+        """Returns every image once, whatever was drawn."""
+        return self.train_loader(site, seed=seed)
 
     def loader(self, institution: str, stage: Stage) -> DataLoader[Batch]:
         """Returns two cases, as means over cases are what is reported."""

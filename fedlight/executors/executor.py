@@ -15,12 +15,15 @@ from fedlight.data.federated import FederatedDataModule
 from fedlight.plugins import ClientPlugin
 from fedlight.privacy.accounting import Ledger
 from fedlight.tasks.federated_module import FederatedModule
-from fedlight.update import Broadcast, Evaluation, SiteFailure, Update
+from fedlight.update import Broadcast, Evaluation, Exchange, Sent, SiteFailure, Update
 
-Phase = Literal["fit", "evaluate", "validate", "test"]
-"""Training, the evaluation of every round, and scoring in detail on validation or test cases."""
+Phase = Literal["fit", "evaluate", "validate", "test", "shares", "masked", "reveal"]
+"""Training, the evaluation of every round, and scoring in detail on validation or test cases; then ``STEPS``."""
 
-Reply = Update | tuple[Evaluation, ...] | SiteFailure
+STEPS: Sequence[Phase] = ("shares", "masked", "reveal")
+"""Of secure aggregation, after training: each goes on with what the site has in memory since then."""
+
+Reply = Update | Exchange | tuple[Evaluation, ...] | SiteFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +108,10 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+    def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:
         """Runs one phase at the given sites and yields their replies in the order of ``messages``.
 
-        "fit" gives an ``Update``, the others a tuple of ``Evaluation``.
+        "fit" gives an ``Update``, each of ``STEPS`` an ``Exchange``, the others a tuple of ``Evaluation``.
         """
 
     @abstractmethod

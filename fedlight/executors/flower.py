@@ -26,12 +26,12 @@ from fedlight.checkpoint import RunFolder
 from fedlight.client import Progress
 from fedlight.data.elsewhere import DataElsewhere
 from fedlight.data.federated import FederatedDataModule
-from fedlight.executors.executor import ClientFactory, Executor, Phase, Reply
+from fedlight.executors.executor import STEPS, ClientFactory, Executor, Phase, Reply
 from fedlight.parcel import ParcelError, block_of, unwrap, wrap
 from fedlight.preparation import ConfigError
 from fedlight.serialization import write_bytes
 from fedlight.state import buffers_of, parameters_of
-from fedlight.update import Broadcast, Evaluation, SiteFailure, Update
+from fedlight.update import Broadcast, Evaluation, Exchange, Sent, SiteFailure, Update
 from fedlight.wire import Expected, WireError, decode, encode
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class Flower(Executor):
         self._agreed = json.dumps(agreement(RunFolder(run_folder).config(), make_client.plugins))
         self._scoring, self._round = make_client.selected, round
         self._keeps_model = make_client.local.compression.keeps_model
+        self._secure = make_client.local.secure is not None
         params, buffers = parameters_of(make_client.module), buffers_of(make_client.module)
         self._expected = Expected(params, buffers, self.largest << 20)
         self._record = _Record.read(run_folder / "sites.json")
@@ -173,7 +174,7 @@ class Flower(Executor):
             time.sleep(_POLL)
         return {site: heard[site] for site in sites if site in heard}
 
-    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+    def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:
         """Runs one phase at the given sites at once and yields their replies in the order of ``messages``."""
         waiting = _Waiting(self._grid)
         nodes = _nodes(self._grid)
@@ -184,7 +185,7 @@ class Flower(Executor):
                     blocks[id(broadcast)] = block_of(encode(broadcast))
                 content = wrap(self._fields(phase, site), blocks[id(broadcast)])
                 kind = "train" if phase == "fit" else "evaluate"
-                waiting.push({site: (nodes[site], content)}, kind, self._longest, broadcast.context.round)
+                waiting.push({site: (nodes[site], content)}, kind, self._longest, broadcast.round)
         heard: dict[str, Message] = {}
         end = time.monotonic() + self._longest
         for site, broadcast in messages.items():
@@ -196,8 +197,8 @@ class Flower(Executor):
                     gone = waiting.gone(site) or (_late(self.deadline) if late else None)
                     time.sleep(_POLL if gone is None else 0)
             reply = self._reply(phase, site, broadcast, heard.pop(site, None), gone)
-            if isinstance(reply, Update) or (phase == "evaluate" and isinstance(reply, tuple) and self._keeps_model):
-                self._record.accept(site, broadcast.context.round)
+            if self._counts(phase, reply):
+                self._record.accept(site, broadcast.round)
             yield site, reply
 
     def select(self, round: int) -> None:
@@ -225,6 +226,14 @@ class Flower(Executor):
     def _longest(self) -> float:
         return self.deadline + self.transport
 
+    def _counts(self, phase: str, reply: Reply) -> bool:
+        """Says whether the site has kept its state of this round, from which it goes on."""
+        if isinstance(reply, Exchange):
+            return phase == "masked"
+        if isinstance(reply, tuple):
+            return phase == "evaluate" and self._keeps_model
+        return isinstance(reply, Update) and not self._secure
+
     def _fields(self, phase: str, site: str) -> dict[str, str | int | float | bool]:
         return {
             "phase": phase,
@@ -238,9 +247,9 @@ class Flower(Executor):
             "agreement": self._agreed,
         }
 
-    def _reply(self, phase: str, site: str, broadcast: Broadcast, message: Message | None, gone: str | None) -> Reply:
-        self._round = max(self._round, broadcast.context.round)  # from now on answers of this round count
-        failure = SiteFailure(site, broadcast.context.round, phase, "lost", gone or "no answer")
+    def _reply(self, phase: str, site: str, broadcast: Sent, message: Message | None, gone: str | None) -> Reply:
+        self._round = max(self._round, broadcast.round)  # from now on answers of this round count
+        failure = SiteFailure(site, broadcast.round, phase, "lost", gone or "no answer")
         if message is None:
             return replace(failure, kind="late") if gone == _late(self.deadline) else failure
         if message.has_error():
@@ -252,7 +261,7 @@ class Flower(Executor):
         return _checked(failure, reply)
 
 
-def _failed(reply: Update | SiteFailure) -> SiteFailure:
+def _failed(reply: Update | Exchange | SiteFailure) -> SiteFailure:
     assert isinstance(reply, SiteFailure)  # an update is an answer to "fit" alone
     return reply
 
@@ -265,9 +274,11 @@ def _checked(failure: SiteFailure, reply: object) -> Reply:
         return replace(failure, kind=kind, reason=_one_line(reply.reason))
     if phase == "fit" and isinstance(reply, Update):
         return reply  # whose it is, the server looks at
-    if phase != "fit" and isinstance(reply, tuple) and all(each.site == site for each in reply):
+    if phase in STEPS and isinstance(reply, Exchange):
+        return reply  # the same
+    if phase not in ("fit", *STEPS) and isinstance(reply, tuple) and all(each.site == site for each in reply):
         return reply
-    wanted = "an update" if phase == "fit" else f"evaluations of {site}"
+    wanted = "an update" if phase == "fit" else "a step" if phase in STEPS else f"evaluations of {site}"
     return replace(failure, kind="refused", reason=f"answer refused: expected {wanted}, got something else")
 
 

@@ -9,7 +9,7 @@ from fedlight.client import Progress
 from fedlight.executors.executor import ClientFactory, Executor, Phase, Reply
 from fedlight.executors.workplace import RESIDENT, Workplace, torch_threads
 from fedlight.preparation import ConfigError
-from fedlight.update import Broadcast
+from fedlight.update import Sent
 
 
 class InProcess(Executor):
@@ -35,10 +35,10 @@ class InProcess(Executor):
         self._workplace = Workplace(make_client, dict.fromkeys(sites, round), progress, self.resident)
         return {site: make_client.data.num_samples(site) for site in sites}
 
-    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+    def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:
         """Runs one phase, site by site."""
-        for site, broadcast in messages.items():
-            yield site, self._workplace.work(phase, site, broadcast)
+        for site, message in messages.items():
+            yield site, self._workplace.work(phase, site, message)
 
     def close(self) -> None:
         """Lets go of all clients."""

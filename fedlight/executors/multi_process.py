@@ -12,11 +12,11 @@ from multiprocessing.connection import wait
 
 from fedlight.client import Progress
 from fedlight.executors.crew import Crew
-from fedlight.executors.executor import ClientFactory, Executor, Phase, Reply
+from fedlight.executors.executor import STEPS, ClientFactory, Executor, Phase, Reply
 from fedlight.executors.worker import Advance, Answer, Broken, Halt, Order, Ready
 from fedlight.executors.workplace import RESIDENT
 from fedlight.preparation import ConfigError
-from fedlight.update import Broadcast, SiteFailure
+from fedlight.update import Sent, SiteFailure
 
 _INTERVAL = 0.2
 """Seconds between two looks at whether workers are still there."""
@@ -73,7 +73,7 @@ class MultiProcess(Executor):
             raise
         return samples
 
-    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+    def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:
         """Runs one phase; a site stays with its worker as long as that has no more sites than others.
 
         Raises:
@@ -81,7 +81,9 @@ class MultiProcess(Executor):
             ConfigError: If a worker cannot start.
         """
         self.calls += 1
-        homes = share_sites(list(messages), self._homes, len(self.crew))
+        # what a site has in memory for secure aggregation is where it trained
+        known = {site: self._homes[site] for site in messages} if phase in STEPS else {}
+        homes = known or share_sites(list(messages), self._homes, len(self.crew))
         self._homes |= homes
         call = _Call(self, phase, messages, homes)
         try:
@@ -148,7 +150,7 @@ class _Call:
     """
 
     def __init__(
-        self, executor: MultiProcess, phase: Phase, messages: Mapping[str, Broadcast], homes: Mapping[str, int]
+        self, executor: MultiProcess, phase: Phase, messages: Mapping[str, Sent], homes: Mapping[str, int]
     ) -> None:
         self._executor, self._crew, self._phase, self._messages = executor, executor.crew, phase, messages
         self._waiting = [deque(site for site in messages if homes[site] == worker) for worker in range(len(self._crew))]
@@ -243,12 +245,12 @@ class _Call:
     def _fail(self, site: str, kind: str, reason: str) -> None:
         """Gives a site up for this round; what it may have kept of it does not count."""
         executor = self._executor
-        if self._phase == "fit":
+        if self._phase in ("fit", "masked"):
             executor.make_client.store(site).rewind(executor.finished[site])
         self._replies[site] = SiteFailure(site, self._round(site), self._phase, kind, reason)
 
     def _round(self, site: str) -> int:
-        return self._messages[site].context.round
+        return self._messages[site].round
 
     def _note(self, text: str) -> None:
         with (self._executor.make_client.folder.parent / "errors.log").open("a") as file:

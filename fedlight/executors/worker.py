@@ -19,7 +19,7 @@ from fedlight.executors.shared_memory import Place, SharedMemory
 from fedlight.executors.workplace import Workplace
 from fedlight.plugins.discovery import discover
 from fedlight.processes import end_group, end_with_parent
-from fedlight.update import Broadcast, SiteFailure
+from fedlight.update import Sent, SiteFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +120,19 @@ class Worker:
     def _work(self, order: Order) -> Answer | Halt:
         if order.call != self._call:
             self._known, self._call = self._broadcasts.read(order.broadcasts), order.call
-        broadcast: Broadcast = self._known[order.index]
+        message: Sent = self._known[order.index]
         try:
-            reply = self._workplace.work(order.phase, order.site, broadcast, order.finished)
-            return Answer(self._place(order, broadcast, reply), self._workplace.finished(order.site))
+            reply = self._workplace.work(order.phase, order.site, message, order.finished)
+            return Answer(self._place(order, message, reply), self._workplace.finished(order.site))
         except OSError as error:
             return Halt(error.errno, error.strerror, error.filename)
 
-    def _place(self, order: Order, broadcast: Broadcast, reply: Reply) -> Place:
+    def _place(self, order: Order, message: Sent, reply: Reply) -> Place:
         try:
             return self._replies.write(reply)
         except (TypeError, AttributeError, pickle.PicklingError) as error:  # a plugin may share anything
             reason = f"its answer cannot be sent: {error}"
-            return self._replies.write(SiteFailure(order.site, broadcast.context.round, order.phase, "refused", reason))
+            return self._replies.write(SiteFailure(order.site, message.round, order.phase, "refused", reason))
 
     def _report(self, *values: Any) -> None:
         self._connection.send(Advance(values))

@@ -6,6 +6,7 @@ import errno
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -14,8 +15,10 @@ from fedlight.client import Client, Progress
 from fedlight.data.federated import Stage
 from fedlight.executors.executor import ClientFactory, Phase, Reply
 from fedlight.privacy.example_level import BudgetSpentError
+from fedlight.privacy.fixed_point import SecureSumError
+from fedlight.secure_aggregation import Session
 from fedlight.stopwatch import section
-from fedlight.update import Broadcast, SiteFailure
+from fedlight.update import Broadcast, Exchange, Sent, SiteFailure
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -46,8 +49,9 @@ class Workplace:
         self._make_client, self._progress, self._resident = make_client, progress, resident
         self._finished = dict(finished)
         self._clients: dict[str, Client] = {}  # the one that worked last comes last
+        self._sessions: dict[str, tuple[Session, Mapping[str, Any]]] = {}  # with what the site will keep of the round
 
-    def work(self, phase: Phase, site: str, broadcast: Broadcast, finished: int | None = None) -> Reply:
+    def work(self, phase: Phase, site: str, message: Sent, finished: int | None = None) -> Reply:
         """Runs one phase at one site.
 
         What it raises becomes a failure, its trace goes to errors.log; a full disk concerns all and is raised.
@@ -55,7 +59,7 @@ class Workplace:
         Args:
             phase: What to do.
             site: Where.
-            broadcast: What the site is sent.
+            message: What the site is sent.
             finished: The last round that the site has finished, where it may have worked elsewhere in between.
         """
         if finished is not None and finished != self._finished.get(site):
@@ -63,44 +67,75 @@ class Workplace:
             self._finished[site] = finished
         try:
             with section("sites: all else"):
-                return self._work(phase, site, broadcast)
+                return (
+                    self._step(phase, site, message)
+                    if isinstance(message, Exchange)
+                    else self._work(phase, site, message)
+                )
         except OutdatedError as error:
             self._forget(site)
-            return SiteFailure(site, broadcast.context.round, phase, "outdated", str(error))
+            return SiteFailure(site, message.round, phase, "outdated", str(error))
+        except SecureSumError as error:
+            self._leave(site)
+            self._forget(site)
+            return SiteFailure(site, message.round, phase, "refused", f"refused by the site itself: {error}")
         except Exception as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
+            self._leave(site)
             self._forget(site)
             if isinstance(error, BudgetSpentError):  # no fault of anybody
-                return SiteFailure(site, broadcast.context.round, phase, "spent", str(error))
+                return SiteFailure(site, message.round, phase, "spent", str(error))
             with (self._make_client.folder.parent / "errors.log").open("a") as file:
-                file.write(f"{site}, round {broadcast.context.round}, {phase}\n{traceback.format_exc()}\n")
+                file.write(f"{site}, round {message.round}, {phase}\n{traceback.format_exc()}\n")
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return SiteFailure(site, broadcast.context.round, phase, "raised", " ".join(reason.split()))
+            return SiteFailure(site, message.round, phase, "raised", " ".join(reason.split()))
 
     def finished(self, site: str) -> int:
         """The last round that a site has finished, whose state its next round starts from."""
         return self._finished[site]
 
     def _work(self, phase: Phase, site: str, broadcast: Broadcast) -> Reply:
+        self._leave(site)
         client = self._client(site)
         if phase != "fit":
             stage: Stage = "test" if phase == "test" else "val"
             evaluations = client.evaluate(broadcast, stage, detailed=phase != "evaluate")
             if phase == "evaluate" and client.local.compression.keeps_model:
-                self._keep(site, broadcast.context.round, client)
+                self._keep(site, broadcast.round, client.state_dict())
             return evaluations
         update = client.fit(broadcast)
+        if client.session is not None:  # the round counts when the masked update was handed over
+            self._sessions[site] = client.session, client.state_dict()
+            return update
         if not client.sound:
             # the server refuses the update by name; the site goes on from its last round, else it were spoilt for good
             self._forget(site)
             return update
-        self._keep(site, broadcast.context.round, client)
+        self._keep(site, broadcast.round, client.state_dict())
         return update
 
-    def _keep(self, site: str, round: int, client: Client) -> None:
+    def _step(self, step: Phase, site: str, message: Exchange) -> Exchange:
+        """Answers a step of secure aggregation."""
+        if site not in self._sessions:
+            raise SecureSumError(f"it takes no part in the sum of round {message.round}, or does not any more")
+        session, kept = self._sessions[site]
+        with section("secure aggregation"):
+            reply = session.answer(step, message)
+        if step == "masked":
+            self._keep(site, message.round, kept)
+            self._sessions[site] = session, {}
+        return reply
+
+    def _leave(self, site: str) -> None:
+        """Ends a site's part in secure aggregation; if that came to nothing, the site forgets the round."""
+        session, _ = self._sessions.pop(site, (None, {}))
+        if session is not None and not session.sent:
+            self._forget(site)
+
+    def _keep(self, site: str, round: int, state: Mapping[str, Any]) -> None:
         with section("what sites keep"):
-            self._make_client.store(site).save(round, client.state_dict())
+            self._make_client.store(site).save(round, state)
         self._finished[site] = round
 
     def _client(self, site: str) -> Client:

@@ -37,6 +37,8 @@ class AveragingAggregator(Aggregator):
 class AveragingPlugin(ClientPlugin):
     """Sends every site the weighted mean of what the sites of the last round shared."""
 
+    linear = True
+
     def begin(self, context: RoundContext, previous: Statistics) -> None:
         super().begin(context, previous)
         self._weights = context.weights

@@ -36,6 +36,12 @@ class ClientPlugin(Plugin, Callback):
     needs_shared: ClassVar[bool] = False
     """True for what works on the model that the sites share: refused where every parameter stays at its site."""
 
+    linear: ClassVar[bool] = False
+    """True if the server's half needs only the weighted mean of ``summand``, so that secure aggregation is possible.
+
+    What a plugin shares without a server's half that takes it (``add``) does not matter: it stays at the site then.
+    """
+
     stages: Sequence[str] = ()
     """Stages of the network at which ``restyle`` is called or whose features ``penalty`` needs: "encoder1", ..."""
 
@@ -108,6 +114,28 @@ class ClientPlugin(Plugin, Callback):
     def on_round_end(self, module: LightningModule) -> Statistics:
         """Ends a round, undoes what was done to the module and returns what the site shares (detached)."""
         return {}
+
+    # --- under secure aggregation, for linear plugins ------------------------------------------------------------
+
+    def summand(self, shared: Statistics, weight: float, reference: Statistics) -> tuple[Statistics, float]:
+        """Returns what is averaged in place of what the site shares, under the same names, and its weight.
+
+        Args:
+            shared: What ``on_round_end`` returned.
+            weight: What the site counts for.
+            reference: What every site was sent in this round.
+        """
+        return shared, weight
+
+    def of_mean(self, mean: Statistics, total: float, reference: Statistics) -> Statistics:
+        """Returns what one site would have shared that stands for all of them, for ``add``.
+
+        Args:
+            mean: The weighted mean of ``summand`` over the sites, float64.
+            total: The sum of their weights, which ``context.weights`` has for that one site.
+            reference: What every site was sent in this round.
+        """
+        return mean
 
     # --- on the server -----------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ class ControlVariates(ClientPlugin):
     """
 
     needs_shared = True
+    linear = True
 
     def check_others(self, aggregator: Aggregator, plugins: Sequence[ClientPlugin]) -> None:
         if others := [type(other).__name__ for other in plugins if isinstance(other, ControlVariates)]:

@@ -32,6 +32,7 @@ class MeanReference(Harmonisation):
     measured: ClassVar[str] = "statistics of images"
     """What ``describe`` returns, in words."""
 
+    linear = True
     min_images: int
 
     @abstractmethod
@@ -75,6 +76,9 @@ class MeanReference(Harmonisation):
             return shared
         means = {name: torch.cat([each[name] for each in seen]).double().mean(0).float().cpu() for name in seen[0]}
         return {**shared, **means}
+
+    def summand(self, shared: Statistics, weight: float, reference: Statistics) -> tuple[Statistics, float]:
+        return shared, 1.0  # sites count alike
 
     # --- on the server -----------------------------------------------------------------------------------------
 

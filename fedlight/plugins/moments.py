@@ -17,6 +17,8 @@ class FusedMoments(ClientPlugin):
     Sites share theirs under the same names. A stage keeps its moments where no site shared any.
     """
 
+    linear = True
+
     def discloses(self) -> Disclosure | None:
         if not self.active():
             return None
@@ -28,6 +30,24 @@ class FusedMoments(ClientPlugin):
     def active(self) -> bool:
         """Says whether sites share anything at all."""
         return True
+
+    def summand(self, shared: Statistics, weight: float, reference: Statistics) -> tuple[Statistics, float]:
+        """Second moments in place of spreads, about the reference, so that large means swallow nothing."""
+        summed: dict[str, Tensor] = {}
+        for stage in [name.removesuffix("/mean") for name in shared if name.endswith("/mean")]:
+            mean = shared[f"{stage}/mean"].double()
+            mean = mean - reference.get(f"{stage}/mean", torch.zeros_like(mean)).double()
+            spread = shared[f"{stage}/spread"].double()
+            summed |= {f"{stage}/mean": mean, f"{stage}/spread": spread + _square(mean, spread.ndim)}
+        return summed, weight
+
+    def of_mean(self, mean: Statistics, total: float, reference: Statistics) -> Statistics:
+        shared: dict[str, Tensor] = {}
+        for stage in [name.removesuffix("/mean") for name in mean if name.endswith("/mean")]:
+            center, second = mean[f"{stage}/mean"], mean[f"{stage}/spread"]
+            shift = reference.get(f"{stage}/mean", torch.zeros_like(center)).double()
+            shared |= {f"{stage}/mean": center + shift, f"{stage}/spread": second - _square(center, second.ndim)}
+        return shared
 
     def begin(self, context: RoundContext, previous: Statistics) -> None:
         super().begin(context, previous)
@@ -51,3 +71,8 @@ class FusedMoments(ClientPlugin):
 def fuse(counts: Tensor, means: Tensor, spreads: Tensor) -> tuple[Tensor, Tensor]:
     """Fuses means (K, d) and variances (K, d) or covariances (K, d, d) of K groups by their weights (K,)."""
     return (fuse_moments if spreads.ndim == 2 else fuse_covariances)(counts, means, spreads)
+
+
+def _square(mean: Tensor, dimensions: int) -> Tensor:
+    """Returns mean^2 as (d,) or mean mean^T as (d, d)."""
+    return mean.square() if dimensions == 1 else mean[:, None] * mean[None, :]

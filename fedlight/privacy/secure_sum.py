@@ -29,15 +29,11 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fedlight.privacy.fixed_point import Ring
+from fedlight.privacy.fixed_point import Ring, SecureSumError
 from fedlight.privacy.shamir import join, split
 
 _NONCE = b"\0" * 12
 """Every key encrypts one message, so there is nothing for it to tell apart."""
-
-
-class SecureSumError(ValueError):
-    """A step that must not be taken: with it something would be revealed, or the sum be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +165,8 @@ class Member:
 
 
 def unmasked(
-    vectors: Mapping[str, Ring],
+    total: Ring,
+    arrived: Collection[str],
     keys: Mapping[str, PublicKeys],
     sharing: Collection[str],
     revealed: Mapping[str, Revealed],
@@ -179,7 +176,8 @@ def unmasked(
     """Returns the sum of the vectors that arrived: what the server does at the end.
 
     Args:
-        vectors: The masked ones, by site; (n,) each.
+        total: The sum of the masked ones, (n,); single ones need not be kept.
+        arrived: Whose they are.
         keys: The keys of all members.
         sharing: The members whose shares were passed on, so that others have masks with them.
         revealed: What the remaining members said.
@@ -187,19 +185,18 @@ def unmasked(
         round: As the members have it.
 
     Raises:
-        SecureSumError: If too few members are left.
+        SecureSumError: If too few members are left, or what they said does not belong together.
     """
     if len(revealed) < threshold:
         raise SecureSumError(f"at least {threshold} members must remain to the end, got {len(revealed)}")
     places = {name: place for place, name in enumerate(sorted(keys), start=1)}
-    total = np.zeros_like(next(iter(vectors.values())))
-    for name, vector in vectors.items():
+    for name in arrived:
         seed = join({places[other]: said.own_masks[name] for other, said in revealed.items()})
-        total = total + vector - _stream(seed, len(vector))
-    for missing in set(sharing) - set(vectors):
+        total = total - _stream(seed, len(total))
+    for missing in set(sharing) - set(arrived):
         secret = join({places[other]: said.mask_keys[missing] for other, said in revealed.items()})
         key = X25519PrivateKey.from_private_bytes(secret)
-        for name in vectors:
+        for name in arrived:
             pairwise = _stream(_agreed(key, keys[name].mask, "mask", round), len(total))
             total = total - pairwise if name < missing else total + pairwise
     return total

@@ -69,8 +69,13 @@ def rows(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
         {"plugins": ["MixStyle"], "aggregator": "Scaffold"},
         {"plugins": [{"class_path": "FedPer"}], "optimizer_state": "keep", "cohort": 0.67, "rounds": 3},
         {"downlink": [{"class_path": "Quantise"}], "cohort": 0.34, "rounds": 4, "evaluate_every": 2},
+        {
+            "secure_aggregation": {"class_path": "SecureAggregation"},
+            "aggregator": "Scaffold",
+            "optimizer_state": "keep",
+        },
     ],
-    ids=["shared", "personal", "downlink"],
+    ids=["shared", "personal", "downlink", "secure"],
 )
 def test_nodes_and_one_process_agree_bit_for_bit(make: Make, federation: dict[str, Any]) -> None:
     config, kit = make(**federation)
@@ -113,6 +118,25 @@ def test_without_a_node_of_its_own_the_institution_is_skipped_with_a_sentence(
         wires.absent.add(HELD_OUT)
         assert run(["test", "--run", str(run_folder(kit).path)]) == 0
     assert "lima is not scored: no node of this name is connected" in caplog.text
+
+
+def test_a_node_that_lost_its_part_in_the_sum_ends_a_round_of_three_before_anything_is_revealed(make: Make) -> None:
+    """Its process is started anew after training: it has no masks any more, two sites are left, three are needed."""
+    _, kit = make(secure_aggregation={"class_path": "SecureAggregation"})
+    node = Institution(kit / "sites" / "leeds")
+
+    def restarted(fields: dict[str, Any], block: bytes) -> RecordDict:
+        if fields["phase"] == "masked":
+            node.restart()
+        return node(fields, block)
+
+    with connected(kit, leeds=restarted) as wires:
+        assert fit(kit) == 1
+    assert {sent.fields["phase"] for sent in wires.crossed} == {"hello", "fit", "shares", "masked"}
+    (failure,) = rows(run_folder(kit), "failure")
+    assert failure["site"] == "leeds"
+    assert "takes no part in the sum of round 1" in failure["reason"]
+    assert not list((kit / "sites" / "leeds").rglob("00001.safetensors"))
 
 
 # --- what leaves a site ----------------------------------------------------------------------------------------------

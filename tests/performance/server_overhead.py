@@ -29,7 +29,7 @@ from fedlight.executors.executor import Phase, Reply
 from fedlight.federation import Federation
 from fedlight.state import num_bytes
 from fedlight.tasks import SegmentationTask
-from fedlight.update import Broadcast, Update
+from fedlight.update import Broadcast, Sent, Update
 
 
 class Idle(Executor):
@@ -39,10 +39,10 @@ class Idle(Executor):
         """Says that every site has ten cases."""
         return dict.fromkeys(sites, 10)
 
-    def call(self, phase: Phase, messages: Mapping[str, Broadcast]) -> Iterator[tuple[str, Reply]]:
+    def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:
         """Yields an update of every site, with tensors of its own, or no evaluation."""
         for site, sent in messages.items():
-            if phase != "fit":
+            if phase != "fit" or not isinstance(sent, Broadcast):
                 yield site, ()
                 continue
             params = {name: value.clone() for name, value in sent.params.items()}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from fedlight.privacy.fixed_point import FRACTION, RANGE, Ring, from_ring, to_ring
-from fedlight.privacy.secure_sum import Member, PublicKeys, Revealed, SecureSumError, unmasked
+from fedlight.privacy.fixed_point import FRACTION, Ring, SecureSumError, bound, from_ring, to_ring
+from fedlight.privacy.secure_sum import Member, PublicKeys, Revealed, unmasked
 from fedlight.privacy.shamir import join, split
 
 SITES = ("A", "B", "C", "D", "E")
@@ -45,7 +45,8 @@ class Server:
             self.masked[site] = self.members[site].mask(to_ring(numbers(site), len(SITES)), got)
         remaining = [site for site in arrived if site not in before_reveal]
         revealed = {site: self.members[site].reveal(arrived) for site in remaining}
-        return from_ring(unmasked(self.masked, self.keys, sharing, revealed, self.threshold, 1))
+        total = np.stack(list(self.masked.values())).sum(axis=0, dtype=np.uint64)
+        return from_ring(unmasked(total, arrived, self.keys, sharing, revealed, self.threshold, 1))
 
 
 def plain(sites: Collection[str]) -> torch.Tensor:
@@ -150,7 +151,7 @@ def test_shares_that_do_not_belong_together_give_no_sum() -> None:
     server.run()
     noise = Revealed(dict.fromkeys(SITES, b"\1" * 66), {})
     with pytest.raises(ValueError, match="must be of one secret"):
-        unmasked(server.masked, server.keys, SITES, dict.fromkeys(SITES[:3], noise), 3, 1)
+        unmasked(server.masked["A"], SITES, server.keys, SITES, dict.fromkeys(SITES[:3], noise), 3, 1)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def test_fixed_point_rounds_to_the_nearest_step() -> None:
     assert float((found - values).abs().max()) <= 2.0 ** -(FRACTION + 1)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), RANGE / 3])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), bound() / 3])
 def test_numbers_that_could_wrap_around_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="must be below"):
         to_ring(torch.tensor([value]), 3)
