@@ -139,7 +139,7 @@ def _batch(module: FederatedModule, data: FederatedDataModule, site: str, seed: 
     grid = (shrunk.shape[-2], shrunk.shape[-1])
     masks = F.interpolate(batch["mask"][:, None].float(), grid, mode="nearest-exact")[:, 0].long()
     valid = F.interpolate(batch["valid"][:, None].float(), grid, mode="nearest-exact")[:, 0].bool()
-    smaller = batch.copy()
+    smaller: Batch = batch.copy()
     smaller["image"], smaller["mask"], smaller["valid"] = shrunk, masks, valid
     return smaller
 
