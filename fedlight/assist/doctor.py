@@ -20,6 +20,7 @@ EXTRAS = {
     "report": "figures and pages of results",
     "zstd": "the codec Zstd",
     "secure": "secure aggregation",
+    "privacy": "differential privacy",
     "flower": "training over a network",
     "tensorboard": "the tracker TensorBoardTracker",
     "mlflow": "the tracker MLflowTracker",

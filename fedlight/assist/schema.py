@@ -26,7 +26,7 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 _PLAIN: Mapping[Any, str] = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
 _NOT_SET = frozenset({"self", "seed", "trainer", "config", "console"})
 _INTERNAL = frozenset(
-    {"DataElsewhere", "ConsoleTracker", "Fanout", "JsonlTracker", "LoggerTracker", "StatusTracker"}
+    {"DataElsewhere", "Specimens", "ConsoleTracker", "Fanout", "JsonlTracker", "LoggerTracker", "StatusTracker"}
 )  # made by a run
 _ARRAYS = (list, tuple, set, frozenset, Sequence, Collection, Iterable)
 
