@@ -39,7 +39,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from fedlight.plugins import ClientPlugin
+from fedlight.plugins import ClientPlugin, Disclosure
 from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.privacy import secret
@@ -193,6 +193,13 @@ class ClippedChange(ClientPlugin):
     def validate(self) -> None:
         if not self.clip > 0:
             raise ValueError(f"clip must be positive, got {self.clip}. Infinite (.inf) never shortens; try 0.1.")
+
+    def discloses(self) -> Disclosure | None:
+        if self.clip == math.inf:
+            return None
+        return Disclosure(
+            "whether what the site changed was shorter than the bound", "the server adds noise to the count"
+        )
 
     def on_round_start(self, site: str, module: LightningModule, broadcast: Broadcast) -> None:
         sent = broadcast.shared.get(self.instance_id, {}).get("clip")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import safetensors
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fedlight.errors import DamagedFileError
@@ -48,12 +48,7 @@ def unpack(data: bytes) -> Any:
 
 def write(path: Path, tree: Any) -> None:
     """Packs a tree into a file, written aside and renamed, so that the file is whole or absent."""
-    tensors, metadata = _parts(tree)
-    part = _part(path)
-    save_file(tensors, part, metadata)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_bytes(path, pack(tree))
 
 
 def read(path: Path) -> Any:
