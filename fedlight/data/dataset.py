@@ -69,7 +69,7 @@ class TrainingBatches(Dataset[Batch]):
         return int(self._slices[-1]) if len(self._slices) else 0
 
     def __getitem__(self, places: Sequence[Place]) -> Batch:
-        return to_batch([self._sample(place) for place in places] or [blank(self.cases[0])])
+        return to_batch([self._sample(place) for place in places] or [self._nobody()])
 
     def _sample(self, place: Place) -> Sample:
         case, index = self._slice(place)
@@ -78,6 +78,11 @@ class TrainingBatches(Dataset[Batch]):
         if self.augmentation is None:
             return Sample(*view, case)
         return Sample(*self.augmentation.apply(*view, seed), case)
+
+    def _nobody(self) -> Sample:
+        """A black sample of the shape of others, without a valid pixel."""
+        image, mask, valid, case = self._sample(Place(0, 0))
+        return Sample(np.zeros_like(image), np.zeros_like(mask), np.zeros_like(valid), case)
 
     def _slice(self, place: Place) -> tuple[Case, int]:
         """Finds the case and the slice of it that a place shows."""
@@ -231,14 +236,6 @@ def by_patient(cases: Sequence[Case]) -> list[list[int]]:
     for case in cases:
         patients[case.site, case.group].extend(next(index) for _ in range(case.facts.slices))
     return list(patients.values())
-
-
-def blank(case: Case) -> Sample:
-    """Returns a black sample of the size of others, without a valid pixel."""
-    prepared = case.preparation
-    size = prepared.patch or prepared.grid or case.facts.size
-    mask = np.zeros(size, np.uint8)
-    return Sample(np.zeros((*size, prepared.channels), np.uint8), mask, mask.astype(np.bool_), case)
 
 
 def to_batch(samples: Sequence[Sample]) -> Batch:

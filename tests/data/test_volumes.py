@@ -112,6 +112,19 @@ def test_a_case_is_a_volume_and_a_sample_is_a_slice(site: Path) -> None:
     contact_sheet(data, site / "sheet.png")
 
 
+def test_under_example_level_privacy_a_patient_is_a_volume_and_gives_one_slice(site: Path) -> None:
+    """Every patient that was drawn has one sample in the batch; a draw of nobody has the shape of others."""
+    data = volumes(site, context=1)
+    data.prepare()
+    assert data.patients("a") == 4
+    one, nobody, all_ = data.patient_loader("a", [[2], [], [0, 1, 2, 3]], seed=0)
+    assert tuple(nobody["image"].shape) == tuple(one["image"].shape) == (1, 3, 16, 16)
+    assert not nobody["valid"].any()
+    assert not nobody["image"].any()
+    assert len(set(all_["case"])) == 4
+    assert one["case"] == all_["case"][2:3]
+
+
 def test_an_evaluation_batch_is_one_volume_on_its_own_grid(site: Path) -> None:
     batch = next(iter(volumes(site).loader("a", "val")))
     assert batch["image"].shape == (16, 1, 16, 16)

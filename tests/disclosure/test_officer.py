@@ -12,6 +12,8 @@ from fedlight_algorithms import CCST, ELCFS, AmplitudeMix, CrossMixStyle, FedBN,
 
 from fedlight.document import Page
 from fedlight.federation import Federation
+from fedlight.privacy.example_level import ExampleLevel
+from fedlight.secure_aggregation import SecureAggregation
 from tests.conftest import small_sites, small_task
 
 Federate = Callable[..., Federation]
@@ -54,6 +56,15 @@ def test_bytes_are_those_that_the_run_counts(name: str, federate: Federate) -> N
 def test_nothing_is_written_and_no_training_image_is_changed(federate: Federate) -> None:
     federation = federate()
     page_of(federation)
+    assert not federation.run_folder.exists()
+
+
+def test_protections_are_said_and_nobody_is_charged_for_the_rehearsal(federate: Federate) -> None:
+    federation = federate(example_privacy=ExampleLevel(epsilon=8.0), secure_aggregation=SecureAggregation())
+    page = federation.privacy(small_task(batch_dice=False), small_sites())
+    assert set(page.facts["protections"]) == {"example_privacy", "secure_aggregation"}
+    assert "masked in the sum" in json.dumps(page.facts)
+    assert "train_loss" not in said(page)  # no loss leaves a site under example-level privacy
     assert not federation.run_folder.exists()
 
 
