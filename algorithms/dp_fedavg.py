@@ -37,7 +37,6 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
 
 from fedlight.plugins import ClientPlugin, Disclosure
 from fedlight.plugins.averaging import AveragingAggregator
@@ -136,7 +135,7 @@ class DPFedAvg(AveragingAggregator):
         if self.noise:
             bits = self._noise_of_bits if self.clip_lr else math.inf
             deviation = noise_of_model(self.noise, bits) * self._bound.clip / self._expected
-            moved = zip_map(lambda w: noisy(w, secret.normal(w.shape), deviation), moved)
+            moved = zip_map(lambda w: secret.noisy(w, secret.normal(w.shape), deviation), moved)
         self._follow()
         self._charges = tuple(joined([*self._charges, Charge(self.noise, self._rate, 1)]))
         return moved
@@ -229,11 +228,6 @@ def length(start: State, end: State) -> float:
 def shortened(start: State, end: State, share: float) -> State:
     """Returns where one is after a share of the way from one state to another."""
     return {name: start[name] + share * (value - start[name]) for name, value in end.items()}
-
-
-def noisy(mean: Tensor, normal: Tensor, deviation: float) -> Tensor:
-    """Adds noise for given standard normal draws, in float64, rounded once."""
-    return (mean.double() + deviation * normal.to(mean.device)).to(mean.dtype)
 
 
 def noise_of_model(noise: float, bits: float) -> float:

@@ -17,6 +17,8 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fedlight.palette import DARK, LIGHT, style_sheet
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -172,11 +174,11 @@ def _escaped(cell: str) -> str:
 
 # --- as HTML ---------------------------------------------------------------------------------------------------------
 
+_COLOURS = f"""
+:root {{ color-scheme: light dark; {style_sheet(LIGHT)} }}
+@media screen and (prefers-color-scheme: dark) {{ :root {{ {style_sheet(DARK)} }} }}
+"""
 _STYLE = """
-:root { color-scheme: light dark; --paper: #ffffff; --panel: #f4f6f8; --ink: #1c2128; --muted: #545e69;
-  --rule: #d3d9df; }
-@media screen and (prefers-color-scheme: dark) { :root { --paper: #14181d; --panel: #1d232a; --ink: #e6e9ed;
-  --muted: #a3adb8; --rule: #3a434d; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 64rem; padding: 2.5rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif; }
@@ -211,7 +213,7 @@ def html(page: Page) -> str:
     return f"""<!doctype html>
 <html lang="en">
 <head>{head}{title}
-<style>{_STYLE}</style></head>
+<style>{_COLOURS}{_STYLE}</style></head>
 <body>
 {text}
 </body></html>

@@ -211,11 +211,8 @@ class Server:
         if wrong := self._fault(context, update.site, update):
             raise RoundFailedError(f"round {context.round}: the sum of the sites cannot be used: {wrong}")
         with _named(context), section("aggregation"):
-            self.aggregator.begin(context, self.public)
-            for plugin in self.plugins:
-                known = {**context.weights, update.site: weights.get(plugin.instance_id, context.weights[update.site])}
-                plugin.begin(replace(context, weights=known), self.shared.get(plugin.instance_id, {}))
-            buffers = BufferAverage()
+            own = {name: {**context.weights, update.site: weight} for name, weight in weights.items()}
+            buffers = self._begin(context, own)
             self._add(context, update, buffers)
             self._finish(context, buffers)
 
@@ -246,10 +243,12 @@ class Server:
     def _public(self, params: State) -> State:
         return {name: value for name, value in params.items() if name not in self.private}
 
-    def _begin(self, context: RoundContext) -> BufferAverage:
+    def _begin(self, context: RoundContext, own: Mapping[str, Mapping[str, float]] | None = None) -> BufferAverage:
+        """Begins a round; ``own`` has the weights of plugins for which sites count for something else, by id."""
         self.aggregator.begin(context, self.public)
         for plugin in self.plugins:
-            plugin.begin(context, self.shared.get(plugin.instance_id, {}))
+            weights = (own or {}).get(plugin.instance_id, context.weights)
+            plugin.begin(replace(context, weights=weights), self.shared.get(plugin.instance_id, {}))
         return BufferAverage()
 
     def _add(self, context: RoundContext, update: Update, buffers: BufferAverage) -> None:

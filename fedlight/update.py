@@ -154,6 +154,10 @@ Sent = Broadcast | Exchange
 """What sites are sent."""
 
 
+KINDS = ("raised", "refused", "lost", "late", "outdated", "spent")
+"""Of failures of sites."""
+
+
 @dataclass(frozen=True, slots=True)
 class SiteFailure:
     """A site that gave no usable answer.

@@ -54,20 +54,21 @@ def invert(
         attacker: How hard to try.
         generator: For the starts.
     """
-    tries = [_descend(gradients, observed, size, span, attacker, generator) for _ in range(attacker.restarts)]
+    low, high = span
+    starts = (low + (high - low) * torch.rand(tuple(size), generator=generator) for _ in range(attacker.restarts))
+    tries = [_descend(gradients, observed, start, span, attacker) for start in starts]
     return min(tries, key=lambda found: found[1])[0]
 
 
 def _descend(
     gradients: Gradients,
     observed: Sequence[Tensor],
-    size: Sequence[int],
+    start: Tensor,
     span: tuple[float, float],
     attacker: Attacker,
-    generator: torch.Generator,
 ) -> tuple[Tensor, float]:
     low, high = span
-    images = (low + (high - low) * torch.rand(tuple(size), generator=generator)).requires_grad_()
+    images = start.requires_grad_()
     optimizer = torch.optim.Adam([images], lr=attacker.rate * (high - low))
     falls = [int(attacker.steps * share) for share in (3 / 8, 5 / 8, 7 / 8)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, falls, gamma=0.1)

@@ -106,9 +106,10 @@ def audit(
     budget.check()
     site = _site(federation, run, site)
     module = run.make_client.module.cpu().train()
-    batch = _batch(module, data, site, federation.seed, budget.size)
+    seen = next(iter(data.train_loader(site, seed=federation.seed)))
+    batch = _shown(module, seen, budget.size)
     inverted = list(_inversions(federation, module, batch, data, site, budget))
-    read = list(_statistics(run, data, site, budget.size, federation.seed))
+    read = list(_statistics(run, data, site, seen, federation.seed))
     members = _memberships(run, module, data, federation.seed)
     page = _page(run, site, budget, batch, inverted, read, members)
     output.mkdir(parents=True, exist_ok=True)
@@ -131,9 +132,8 @@ def _site(federation: Federation, run: Run, site: str | None) -> str:
     return site or run.sites[0]
 
 
-def _batch(module: FederatedModule, data: FederatedDataModule, site: str, seed: int, size: int) -> Batch:
-    """Returns the site's first training batch as the network sees it, with a longer side of at most ``size``."""
-    batch = next(iter(data.train_loader(site, seed=seed)))
+def _shown(module: FederatedModule, batch: Batch, size: int) -> Batch:
+    """Returns a training batch as the network sees it, with a longer side of at most ``size``."""
     images = module.harmonised(batch["image"], batch["valid"])
     shrunk = _shrunk(images, size)
     grid = (shrunk.shape[-2], shrunk.shape[-1])
@@ -197,9 +197,8 @@ def _codecs(federation: Federation) -> Sequence[Codec | Lossless]:
     return [codec]
 
 
-def _statistics(run: Run, data: FederatedDataModule, site: str, size: int, seed: int) -> Iterator[Attacked]:
+def _statistics(run: Run, data: FederatedDataModule, site: str, batch: Batch, seed: int) -> Iterator[Attacked]:
     """Yields what a reader makes of what the run's plugins shared of a site, and of more than that as a contrast."""
-    batch = next(iter(data.train_loader(site, seed=seed)))
     images = batch["image"]
     grid = (images.shape[-2], images.shape[-1])
     saved: Any = run.folder.load() or {}
@@ -211,16 +210,12 @@ def _statistics(run: Run, data: FederatedDataModule, site: str, size: int, seed:
                 continue
             window = value if value.ndim == 3 else value[0]
             yield from _amplitudes(f"{plugin} window", "Its amplitudes, as shared,", window, phase, images, grid)
-    for name, value, says in _contrasts(images):
-        yield from _amplitudes(name, says, value, phase, images[:1], grid)
+    says = "All amplitudes of one image, which nothing shares,"
+    yield from _amplitudes("one image, all amplitudes", says, whole_amplitude(images[0]), phase, images[:1], grid)
     mean = images.mean(0)
     yield Attacked("mean image", "The mean of the batch, which nothing shares.", best_match(mean, images), mean)
     flat = flat_image(channel_moments(images, batch["valid"])[0].mean(0).flatten(), grid)
     yield Attacked("channel means", "The constant image of the site's channel means.", best_match(flat, images), flat)
-
-
-def _contrasts(images: Tensor) -> Iterator[tuple[str, Tensor, str]]:
-    yield "one image, all amplitudes", whole_amplitude(images[0]), "All amplitudes of one image, which nothing shares,"
 
 
 def _amplitudes(

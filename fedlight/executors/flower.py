@@ -31,7 +31,7 @@ from fedlight.parcel import ParcelError, block_of, unwrap, wrap
 from fedlight.preparation import ConfigError
 from fedlight.serialization import write_bytes
 from fedlight.state import buffers_of, parameters_of
-from fedlight.update import Broadcast, Evaluation, Exchange, Sent, SiteFailure, Update
+from fedlight.update import KINDS, Broadcast, Evaluation, Exchange, Sent, SiteFailure, Update
 from fedlight.wire import Expected, WireError, decode, encode
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fedlight")
 
 _KEPT = 2  # rounds that are remembered of every site, as many as both sides keep
-_KINDS = ("raised", "refused", "lost", "late", "outdated", "spent")
 _POLL = 0.2  # seconds between looks for answers
 _LOOK = 5.0  # seconds between looks for nodes that have gone
 
@@ -270,7 +269,7 @@ def _checked(failure: SiteFailure, reply: object) -> Reply:
     """Returns an answer that speaks for its own site and is of the kind that was asked for, or else a failure."""
     site, phase = failure.site, failure.phase
     if isinstance(reply, SiteFailure):
-        kind = reply.kind if reply.kind in _KINDS else "raised"
+        kind = reply.kind if reply.kind in KINDS else "raised"
         return replace(failure, kind=kind, reason=_one_line(reply.reason))
     if phase == "fit" and isinstance(reply, Update):
         return reply  # whose it is, the server looks at

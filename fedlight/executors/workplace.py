@@ -22,6 +22,13 @@ from fedlight.update import Broadcast, Exchange, Sent, SiteFailure
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
+EXPECTED: Mapping[type[Exception], tuple[str, str]] = {
+    OutdatedError: ("outdated", ""),
+    SecureSumError: ("refused", "refused by the site itself: "),
+    BudgetSpentError: ("spent", ""),
+}
+"""What a site says by raising it: the kind of its failure, and how the reason begins. No trace is kept of it."""
+
 RESIDENT = 8
 """How many clients of a process stay in memory unless an executor is told otherwise."""
 
@@ -72,24 +79,19 @@ class Workplace:
                     if isinstance(message, Exchange)
                     else self._work(phase, site, message)
                 )
-        except OutdatedError as error:
-            self._forget(site)
-            return SiteFailure(site, message.round, phase, "outdated", str(error))
-        except SecureSumError as error:
-            self._leave(site)
-            self._forget(site)
-            return SiteFailure(site, message.round, phase, "refused", f"refused by the site itself: {error}")
         except Exception as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             self._leave(site)
             self._forget(site)
-            if isinstance(error, BudgetSpentError):  # no fault of anybody
-                return SiteFailure(site, message.round, phase, "spent", str(error))
-            with (self._make_client.folder.parent / "errors.log").open("a") as file:
-                file.write(f"{site}, round {message.round}, {phase}\n{traceback.format_exc()}\n")
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return SiteFailure(site, message.round, phase, "raised", " ".join(reason.split()))
+            kind, reason = EXPECTED.get(type(error)) or self._log(phase, site, message, error)
+            return SiteFailure(site, message.round, phase, kind, " ".join(f"{reason}{error}".split()))
+
+    def _log(self, phase: Phase, site: str, message: Sent, error: Exception) -> tuple[str, str]:
+        """Keeps the trace of an error that nobody expected; returns what ``EXPECTED`` has for others."""
+        with (self._make_client.folder.parent / "errors.log").open("a") as file:
+            file.write(f"{site}, round {message.round}, {phase}\n{traceback.format_exc()}\n")
+        return "raised", f"{type(error).__name__}: " if str(error) else type(error).__name__
 
     def finished(self, site: str) -> int:
         """The last round that a site has finished, whose state its next round starts from."""

@@ -24,8 +24,7 @@ class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
         """Adds noise to the sum of clipped gradients, in double precision, rounded once."""
         deviation = self.noise_multiplier * self.max_grad_norm
         for p in self.params:
-            noise = secret.normal(p.shape).mul_(deviation).to(p.device)
-            p.grad = (p.summed_grad.double() + noise).to(p.dtype).view_as(p)
+            p.grad = secret.noisy(p.summed_grad, secret.normal(p.shape), deviation).view_as(p)
 
     def scale_grad(self) -> None:
         """Divides by the examples of a step on average; how many there are is secret."""

@@ -40,6 +40,11 @@ def normal(shape: Sequence[int]) -> Tensor:
     return box_muller(uniform(half), uniform(half))[:count].reshape(tuple(shape))
 
 
+def noisy(value: Tensor, normal: Tensor, deviation: float) -> Tensor:
+    """Adds noise for given standard normal draws, float64 on the CPU: in float64, rounded once."""
+    return (value.double() + deviation * normal.to(value.device)).to(value.dtype)
+
+
 def box_muller(first: Tensor, second: Tensor) -> Tensor:
     """Makes independent standard normal numbers of uniform ones: twice (n,) in [0, 1), float64, to (2 n,).
 

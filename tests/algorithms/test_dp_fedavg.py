@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from fedlight_algorithms import DPFedAvg, FedAvg
-from fedlight_algorithms.dp_fedavg import ClippedChange, followed, noise_of_model, noisy
+from fedlight_algorithms.dp_fedavg import ClippedChange, followed, noise_of_model
 
+from fedlight.privacy import secret
 from fedlight.privacy.accounting import opacus_accountant
 from fedlight.state import State, digest, parameters_of
 from fedlight.update import Update
@@ -109,7 +110,7 @@ def test_sites_get_the_bound_that_their_bits_have_moved() -> None:
 
 
 def test_noise_is_rounded_once() -> None:
-    result = noisy(torch.tensor([1.0]), torch.tensor([1.0], dtype=torch.float64), 2**-30)
+    result = secret.noisy(torch.tensor([1.0]), torch.tensor([1.0], dtype=torch.float64), 2**-30)
     assert result.dtype == torch.float32
     assert result.item() == 1
 

@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from fedlight.benchmark.report.palette import LIGHT
+from fedlight.palette import LIGHT
 
 WIDTH = 5.6
 """Width of a figure, in inches: what a page of a paper holds, and not much more than a phone shows."""

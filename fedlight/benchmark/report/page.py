@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
-from fedlight import __version__
+from fedlight import __version__, palette
 from fedlight.benchmark import table as paper
-from fedlight.benchmark.report import facts, palette, record_tables, results_tables
+from fedlight.benchmark.report import facts, record_tables, results_tables
 from fedlight.benchmark.report.canvas import Picture
 from fedlight.benchmark.report.cases import Embedded, Overlays
 from fedlight.benchmark.report.findings import Findings

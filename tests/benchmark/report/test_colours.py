@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedlight.benchmark.report.palette import DARK, LIGHT, MARKERS, SERIES, marker
+from fedlight.palette import DARK, LIGHT, MARKERS, SERIES, marker
 
 TEXT = ("ink", "muted", "accent", "good", "bad", "open")
 

@@ -13,8 +13,8 @@ import pytest
 import fedlight
 import fedlight.benchmark
 from fedlight.__main__ import main
-from fedlight.benchmark.report.palette import OUTLINES
 from fedlight.benchmark.report.report import LIST
+from fedlight.palette import OUTLINES
 from fedlight.tasks.outlines import BOTH, MASK, PREDICTION
 from tests.benchmark.report.conftest import Written, with_pictures
 from tests.benchmark.results import Study

@@ -15,7 +15,7 @@ from fedlight.benchmark.report.figures.curves import curves
 from fedlight.benchmark.report.figures.dots import dots
 from fedlight.benchmark.report.figures.forest import forest
 from fedlight.benchmark.report.figures.heat_map import heat_map
-from fedlight.benchmark.report.palette import LIGHT
+from fedlight.palette import LIGHT
 
 VALUES = pd.DataFrame({"drive": [0.71251, 0.6], "a & b": [np.nan, 0.8]}, index=["fedavg", "mix<style>"])
 

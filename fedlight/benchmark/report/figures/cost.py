@@ -9,7 +9,7 @@ import pandas as pd
 
 from fedlight.benchmark.report.canvas import WIDTH, Picture, figure, picture
 from fedlight.benchmark.report.figures.rows import LETTER, height, wrapped
-from fedlight.benchmark.report.palette import LIGHT
+from fedlight.palette import LIGHT
 
 
 def cost(points: pd.DataFrame, name: str, title: str, labels: tuple[str, str], reference: str, alt: str) -> Picture:

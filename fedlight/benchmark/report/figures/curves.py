@@ -9,7 +9,7 @@ import pandas as pd
 
 from fedlight.benchmark.report.canvas import Picture, figure, picture
 from fedlight.benchmark.report.figures.rows import wrapped
-from fedlight.benchmark.report.palette import LIGHT
+from fedlight.palette import LIGHT
 
 COLUMNS = 4
 """Panels beside each other."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fedlight.benchmark.report.canvas import Picture, figure, picture
 from fedlight.benchmark.report.figures.rows import ALL, MEAN, height, legend, name_rows, site_marks
-from fedlight.benchmark.report.palette import LIGHT
+from fedlight.palette import LIGHT
 
 
 def dots(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fedlight.benchmark.report.canvas import Picture, figure, picture
 from fedlight.benchmark.report.figures.rows import ALL, ROW, height, legend, name_rows, site_marks
-from fedlight.benchmark.report.palette import LIGHT
+from fedlight.palette import LIGHT
 
 
 def forest(differences: pd.DataFrame, by_site: pd.DataFrame, name: str, title: str, label: str, alt: str) -> Picture:

@@ -10,7 +10,7 @@ import pandas as pd
 from fedlight.benchmark.report.canvas import WIDTH, Picture, figure, picture
 from fedlight.benchmark.report.figures.rows import LETTER, ROW, embolden, height, wrapped
 from fedlight.benchmark.report.notation import MISSING
-from fedlight.benchmark.report.palette import LIGHT
+from fedlight.palette import LIGHT
 
 COLOURS = "cividis"
 """Even in lightness, and the same to the colour-blind."""

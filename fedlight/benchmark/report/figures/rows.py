@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedlight.benchmark.report.palette import LIGHT, marker
+from fedlight.palette import LIGHT, marker
 
 ROW = 0.2
 """Height of a row, in inches."""
