@@ -79,6 +79,12 @@ class CCST(MomentBank):
             return known
         return replace(known, protection="none", beyond=f"means and spreads of {self.bank_size} single images")
 
+    def means_only(self) -> bool:
+        return self.variant == "overall"
+
+    def of_squares(self, mean: Tensor, square: Tensor) -> Tensor:
+        return torch.stack([mean[0], (square.sum(0) - mean[0].square()).clamp_min(0).sqrt()])
+
     def summarise(self, styles: Tensor) -> Tensor:
         return overall(styles) if self.variant == "overall" else self._sample(styles)
 

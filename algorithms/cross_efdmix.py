@@ -32,6 +32,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.ranks import quantiles_of, read
 from fedlight.plugins.style import draw_beta, require_alpha
 from fedlight.plugins.style_bank import StyleBank
@@ -78,6 +79,9 @@ class CrossEFDMix(StyleBank):
 
     def summarise(self, styles: Tensor) -> Tensor:
         return styles.mean(0)  # (C, K)
+
+    def of_means(self, means: Statistics, patients: int) -> Statistics:
+        return {stage: mean.sort(-1).values for stage, mean in means.items()} if patients >= self.min_images else {}
 
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
         share = draw_beta(self.alpha, len(x), self.generator).flatten().to(x.device)

@@ -35,8 +35,8 @@ def of_part(part: str, federation: Federation, run: Run) -> str:
     """Returns what protects a part of an update: "parameters", "buffers" or "shared/<plugin>"."""
     if part.startswith(_SHARED):
         known = disclosures(run).get(part.removeprefix(_SHARED))
-        masked = f"{_IN_SHORT['secure_aggregation']}; " if federation.local.secure else ""
-        return masked + (NONE if known is None else known.protection)
+        own = () if known is None or known.protection == NONE else (known.protection,)
+        return "; ".join([*(_IN_SHORT[name] for name in of_run(federation)), *own]) or NONE
     return "; ".join(_IN_SHORT[name] for name in of_run(federation)) or NONE
 
 

@@ -7,6 +7,7 @@ from fedlight.plugins.client_plugin import ClientPlugin
 from fedlight.plugins.codec import Codec, Lossless
 from fedlight.plugins.disclosure import Disclosure
 from fedlight.plugins.harmonisation import Harmonisation
+from fedlight.plugins.image_means import ImageMeans
 from fedlight.plugins.plugin import Plugin
 from fedlight.plugins.style import StyleAugmentation
 
@@ -18,6 +19,7 @@ __all__ = [
     "Codec",
     "Disclosure",
     "Harmonisation",
+    "ImageMeans",
     "Lossless",
     "Plugin",
     "Step",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import torch
 from lightning.pytorch import LightningModule
@@ -10,16 +11,17 @@ from torch import Tensor
 
 from fedlight.batch import Batch
 from fedlight.data_format import DataFormat
-from fedlight.plugins.amplitude import beyond_window, half_width, low_frequencies, require_window
+from fedlight.plugins.amplitude import beyond_window, half_width, low_frequencies, require_window, spectrum_of
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.disclosure import Disclosure, of_single_images, over_images
+from fedlight.plugins.image_means import ImageMeans
 from fedlight.plugins.style import StyleAugmentation, require_min_images, require_spread
 from fedlight.update import Broadcast, RoundContext
 
 log = logging.getLogger("fedlight")
 
 
-class AmplitudeBank(StyleAugmentation):
+class AmplitudeBank(StyleAugmentation, ImageMeans):
     """Knows the low-frequency amplitudes of every site's images; a member says what is done with them.
 
     A site shares the mean over its images of a round, with ``spread`` their deviation too, and nothing from fewer than
@@ -67,10 +69,14 @@ class AmplitudeBank(StyleAugmentation):
 
     def measure(self, spectrum: Tensor, batch: Batch) -> None:
         """Remembers the amplitudes of a batch, of images with at least one valid pixel."""
-        b = self.half_width(batch["image"].shape[-2], batch["image"].shape[-1])
         usable = batch["valid"].flatten(1).any(1)  # (N,)
-        self._seen.append(low_frequencies(spectrum, b).abs()[usable])
+        self._seen.append(self._window_of(spectrum, batch)[usable])
         self._cases.update(case for case, fit in zip(batch["case"], usable.tolist(), strict=True) if fit)
+
+    def _window_of(self, spectrum: Tensor, batch: Batch) -> Tensor:
+        """Returns the amplitudes of every image of a batch in the window, (N, C, 2b+1, b+1)."""
+        b = self.half_width(batch["image"].shape[-2], batch["image"].shape[-1])
+        return low_frequencies(spectrum, b).abs()
 
     def drawn(self, n: int) -> Tensor:
         """Draws n amplitudes of other sites, (n, C, 2b+1, b+1), on the CPU: N(mean, spread^2 var), at least 0."""
@@ -94,6 +100,23 @@ class AmplitudeBank(StyleAugmentation):
         """Returns what a site shares of the amplitudes of its images, (n, C, 2b+1, b+1)."""
         shared = {"amplitude": amplitudes.double().mean(0).float()}
         return {**shared, "deviation": amplitudes.std(0, unbiased=False)} if self.spread else shared
+
+    # --- under example-level privacy ---------------------------------------------------------------------------
+
+    def releases(self, rounds: int) -> int:
+        return rounds if self.active() else 0
+
+    def of_images(self, batch: Batch, features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        amplitudes = self._window_of(spectrum_of(batch["image"], batch["valid"]), batch)
+        return {"amplitude": amplitudes, **({"squares": amplitudes.square()} if self.spread else {})}
+
+    def of_means(self, means: Statistics, patients: int) -> Statistics:
+        if patients < self.min_images:
+            return {}
+        shared = {"amplitude": means["amplitude"].clamp_min(0)}
+        if self.spread:
+            shared["deviation"] = (means["squares"] - means["amplitude"].square()).clamp_min(0).sqrt()
+        return shared
 
     # --- on the server -----------------------------------------------------------------------------------------
 

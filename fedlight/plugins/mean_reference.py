@@ -15,6 +15,7 @@ from fedlight.batch import Batch
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.disclosure import Disclosure, of_single_images, over_images
 from fedlight.plugins.harmonisation import Harmonisation
+from fedlight.plugins.image_means import ImageMeans
 from fedlight.plugins.style import require_min_images
 from fedlight.state import RunningMean
 from fedlight.update import Broadcast, RoundContext
@@ -22,7 +23,7 @@ from fedlight.update import Broadcast, RoundContext
 log = logging.getLogger("fedlight")
 
 
-class MeanReference(Harmonisation):
+class MeanReference(Harmonisation, ImageMeans):
     """Measures images in the first round; the mean over a site's images, then over sites, is the reference for good.
 
     Members have the argument ``min_images`` (a site that saw fewer different images shares nothing). Images without a
@@ -76,6 +77,19 @@ class MeanReference(Harmonisation):
             return shared
         means = {name: torch.cat([each[name] for each in seen]).double().mean(0).float().cpu() for name in seen[0]}
         return {**shared, **means}
+
+    # --- under example-level privacy ---------------------------------------------------------------------------
+
+    def releases(self, rounds: int) -> int:
+        return int(self.active() and not self._reference)
+
+    def of_images(self, batch: Batch, features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return self.describe(batch["image"], batch["valid"])
+
+    def of_means(self, means: Statistics, patients: int) -> Statistics:
+        return means if patients >= self.min_images else {}
+
+    # --- under secure aggregation --------------------------------------------------------------------------------
 
     def summand(self, shared: Statistics, weight: float, reference: Statistics) -> tuple[Statistics, float]:
         return shared, 1.0  # sites count alike

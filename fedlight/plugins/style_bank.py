@@ -14,6 +14,7 @@ from torch import Tensor
 from fedlight.batch import Batch
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.plugins.disclosure import Disclosure, of_single_images, over_images
+from fedlight.plugins.image_means import ImageMeans
 from fedlight.plugins.style import (
     StyleAugmentation,
     exchange_moments,
@@ -27,7 +28,7 @@ from fedlight.update import Broadcast, RoundContext
 log = logging.getLogger("fedlight")
 
 
-class StyleBank(StyleAugmentation):
+class StyleBank(StyleAugmentation, ImageMeans):
     """Restyles images after other sites; a member says what a style is, what of it is shared and how it is put on.
 
     Members have the arguments ``p`` (probability that an image is restyled), ``stages`` (where) and ``min_images`` (a
@@ -122,6 +123,14 @@ class StyleBank(StyleAugmentation):
             if styles and len(self._cases[stage]) >= self.min_images
         }
 
+    # --- under example-level privacy ---------------------------------------------------------------------------
+
+    def releases(self, rounds: int) -> int:
+        return rounds if self.p else 0
+
+    def of_images(self, batch: Batch, features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {stage: self.describe(features[stage], batch["valid"]) for stage in self.stages}
+
     # --- on the server -----------------------------------------------------------------------------------------
 
     def begin(self, context: RoundContext, previous: Statistics) -> None:
@@ -136,6 +145,10 @@ class StyleBank(StyleAugmentation):
             name = type(self).__name__
             log.warning("%s has no style to offer: no site saw %d different images (min_images)", name, self.min_images)
         return {**self._previous, **self._fresh}
+
+
+SQUARES = "/squares"
+"""Ends the name of the mean of squares."""
 
 
 class MomentBank(StyleBank):
@@ -157,6 +170,19 @@ class MomentBank(StyleBank):
     def summarise(self, styles: Tensor) -> Tensor:
         """Returns mean of mu, mean of sigma, deviation of mu and of sigma over images: (n, 2, C) to (4, C)."""
         return torch.cat([styles.mean(0), styles.std(0, unbiased=False)])
+
+    def of_images(self, batch: Batch, features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        styles = super().of_images(batch, features)
+        return {**styles, **{f"{stage}{SQUARES}": style.square() for stage, style in styles.items()}}
+
+    def of_means(self, means: Statistics, patients: int) -> Statistics:
+        if patients < self.min_images:
+            return {}
+        return {stage: self.of_squares(means[stage], means[f"{stage}{SQUARES}"]) for stage in self.stages}
+
+    def of_squares(self, mean: Tensor, square: Tensor) -> Tensor:
+        """Returns what ``summarise`` would, of the means of mu and sigma and of their squares, (2, C) each."""
+        return torch.cat([not_negative(mean[None])[0], (square - mean.square()).clamp_min(0).sqrt()])
 
     def drawn(self, others: Tensor) -> Tensor:
         """Draws a style around that of a site: mu_s and sigma_s, (N, 4, C) to (N, 2, C)."""

@@ -57,37 +57,56 @@ def _epsilon(charges: tuple[Charge, ...], delta: float, accountant: Accountant) 
 
 
 @lru_cache(maxsize=256)
-def noise_for(target: float, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
+def noise_for(
+    target: float, delta: float, rate: float, steps: int, accountant: Accountant, beside: tuple[Charge, ...] = ()
+) -> float:
     """Returns the least noise, to 0.01 of epsilon, with which so many steps stay within a target epsilon.
+
+    Args:
+        target: Epsilon of everything together.
+        delta: Probability with which it may not hold.
+        rate: Probability with which everybody takes part in a step.
+        steps: How many.
+        accountant: "rdp" or "prv".
+        beside: What else is to be paid of it.
 
     Raises:
         ValueError: If there is no such noise.
     """
-    opacus_accountant(accountant)  # says what to install
-    from opacus.accountants.utils import get_noise_multiplier
-
-    with _quiet():
-        return float(
-            get_noise_multiplier(
-                target_epsilon=target, target_delta=delta, sample_rate=rate, steps=steps, accountant=accountant
-            )
+    if beside and (other := epsilon(beside, delta, accountant)) >= target:
+        raise ValueError(
+            f"statistics_noise must leave something of epsilon {target:g}, got {beside[0].noise:g}: statistics alone "
+            f"would take {other:.2f}. Raise it, or leave plugins that share statistics out."
         )
+    low, high = 0.0, 1.0
+    while (after := epsilon([Charge(high, rate, steps), *beside], delta, accountant)) > target:
+        if high > MOST_NOISE:
+            raise ValueError(f"epsilon must be larger, got {target:g}: no noise is enough for {steps} steps.")
+        low, high = high, 2 * high
+    while target - after > 0.01 and high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        reached = epsilon([Charge(middle, rate, steps), *beside], delta, accountant)
+        if reached > target:
+            low = middle
+        else:
+            high, after = middle, reached
+    return high
+
+
+MOST_NOISE = 1e6
 
 
 def joined(charges: Iterable[Charge]) -> list[Charge]:
-    """Joins charges of one kind that follow each other, as Opacus does.
+    """Joins charges of one kind; what all of them cost together does not depend on their order.
 
-    >>> joined([Charge(1.0, 0.5, 3), Charge(1.0, 0.5, 4), Charge(2.0, 0.5, 1)])
+    >>> joined([Charge(1.0, 0.5, 3), Charge(2.0, 0.5, 1), Charge(1.0, 0.5, 4)])
     [Charge(noise=1.0, rate=0.5, steps=7), Charge(noise=2.0, rate=0.5, steps=1)]
     """
-    result: list[Charge] = []
+    steps: dict[tuple[float, float], int] = {}
     for charge in charges:
-        last = result[-1] if result else None
-        if last is not None and (last.noise, last.rate) == (charge.noise, charge.rate):
-            result[-1] = Charge(last.noise, last.rate, last.steps + charge.steps)
-        else:
-            result.append(charge)
-    return result
+        kind = (charge.noise, charge.rate)
+        steps[kind] = steps.get(kind, 0) + charge.steps
+    return [Charge(*kind, count) for kind, count in steps.items()]
 
 
 def opacus_accountant(name: Accountant) -> Any:
@@ -117,9 +136,9 @@ class Ledger:
         self._path = path
         self.charges: tuple[Charge, ...] = () if path is None or not path.is_file() else _read(path)
 
-    def add(self, charge: Charge) -> None:
-        """Adds a charge; it is on disk when this returns."""
-        self._keep([*self.charges, charge])
+    def add(self, *charges: Charge) -> None:
+        """Adds charges; they are on disk when this returns."""
+        self._keep([*self.charges, *charges])
 
     def restore(self, rows: Sequence[dict[str, Any]]) -> None:
         """Takes what a site's state says was charged, if that is more than is known: the file may have been lost."""

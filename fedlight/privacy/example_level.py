@@ -7,6 +7,12 @@ single patients are clipped and their sum gets noise,
     g = (sum_i g_i min(1, C / ||g_i||) + N(0, z^2 C^2 I)) / (q n)
 
 and whatever is done with g, at the site, at the server or elsewhere, says no more about a patient than g does.
+
+Statistics that plugins share (``ImageMeans``) are means over all n patients, v_i being the numbers of patient i:
+
+    m = (sum_i v_i min(1, C' / ||v_i||) + N(0, z'^2 C'^2 I)) / n
+
+a release of its own in which everybody takes part, charged at rate 1 to the same account.
 """
 
 from __future__ import annotations
@@ -20,8 +26,9 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from fedlight.plugins import Aggregator, ClientPlugin
+from fedlight.plugins import Aggregator, ClientPlugin, ImageMeans
 from fedlight.privacy.accounting import Accountant, Charge, Ledger, epsilon, noise_for, opacus_accountant
+from fedlight.privacy.private_mean import PrivateMean
 
 REFUSED = {
     "penalty": "adds a term to the loss of a batch",
@@ -52,6 +59,9 @@ class ExampleLevel:
         rounds: Rounds of a site that the budget is to last for; all of the run by default. With ``cohort`` below 1,
             that times the rounds is enough on average.
         accountant: rdp is fast; prv is tighter and takes minutes.
+        statistics_noise: Standard deviation of the noise of what a plugin shares, over ``statistics_clip``; paid every
+            time that a site shares it.
+        statistics_clip: Largest norm of what a patient contributes to what a plugin shares.
     """
 
     def __init__(
@@ -62,6 +72,8 @@ class ExampleLevel:
         clip: float = 1.0,
         rounds: int | None = None,
         accountant: Accountant = "rdp",
+        statistics_noise: float = 10.0,
+        statistics_clip: float = 3.0,
     ) -> None:
         self.epsilon = epsilon
         self.noise = noise
@@ -69,6 +81,8 @@ class ExampleLevel:
         self.clip = clip
         self.rounds = rounds
         self.accountant: Accountant = accountant
+        self.statistics_noise = statistics_noise
+        self.statistics_clip = statistics_clip
 
     def validate(self) -> None:
         """Checks the arguments.
@@ -86,6 +100,9 @@ class ExampleLevel:
             raise ValueError(f"delta must be in (0, 1), got {self.delta}. The default is 1e-5.")
         if not 0 < self.clip < math.inf:
             raise ValueError(f"clip must be positive and finite, got {self.clip}. The default is 1.")
+        for name, value in (("noise", self.statistics_noise), ("clip", self.statistics_clip)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"statistics_{name} must be positive and finite, got {value}. Leave it out.")
         if self.rounds is not None and self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}. Leave it out for all of the run.")
         opacus_accountant(self.accountant)
@@ -121,7 +138,8 @@ def refusal(plugin: ClientPlugin) -> str | None:
     if not plugin.example_independent:
         return "mixes the images of a batch"
     for hook, what in REFUSED.items():
-        if getattr(type(plugin), hook) is not getattr(ClientPlugin, hook):
+        covered = hook == "add" and isinstance(plugin, ImageMeans) and plugin.means_only()
+        if getattr(type(plugin), hook) is not getattr(ClientPlugin, hook) and not covered:
             return what
     if any(getattr(type(plugin), hook) is not getattr(ClientPlugin, hook) for hook in _LIGHTNING):
         return "has a part in the training loop of Lightning"
@@ -202,14 +220,21 @@ class Account:
         """The epsilon of all rounds until now, those that did not count for the model too."""
         return self._epsilon(self.ledger.charges)
 
-    def open_round(self, patients: int, batch_size: int, steps: int, rounds: int) -> Terms:
+    def private_mean(self) -> PrivateMean:
+        """Returns an empty mean of what a plugin measures, which ``open_round`` was told of."""
+        return PrivateMean(self.settings.statistics_clip, self.settings.statistics_noise)
+
+    def open_round(
+        self, patients: int, batch_size: int, steps: int, rounds: int, releases: Sequence[int] = ()
+    ) -> Terms:
         """Charges a round before it is trained.
 
         Args:
             patients: Training patients of the site.
             batch_size: Patients of a step on average.
             steps: Steps of the round.
-            rounds: Rounds of the run.
+            rounds: Rounds that the budget is to last for.
+            releases: For every plugin that shares statistics in this round, in how many rounds of the run it does.
 
         Raises:
             BudgetSpentError: If the round would exceed the budget; nothing is charged then.
@@ -219,13 +244,15 @@ class Account:
         if not settings.delta < 1 / patients:
             raise ValueError(f"delta must be below 1 in {patients} patients, got {settings.delta:g}. Try 1e-5.")
         rate = min(1.0, batch_size / patients)
-        noise = self._noise(rate, steps, settings.rounds or rounds)
-        charge = Charge(noise, rate, steps)
-        self._check_budget(charge)
-        self.ledger.add(charge)
+        noise = self._noise(rate, steps, rounds, sum(releases))
+        charges = [Charge(noise, rate, steps)]
+        if releases:
+            charges.append(Charge(settings.statistics_noise, 1.0, len(releases)))
+        self._check_budget(charges)
+        self.ledger.add(*charges)
         return Terms(noise, rate, steps, patients)
 
-    def _noise(self, rate: float, steps: int, rounds: int) -> float:
+    def _noise(self, rate: float, steps: int, rounds: int, releases: int) -> float:
         """Returns the noise that was asked for, that of the first round, or in the first round what is needed."""
         settings = self.settings
         if settings.noise is not None:
@@ -233,11 +260,12 @@ class Account:
         if self.ledger.charges:
             return self.ledger.charges[0].noise
         assert settings.epsilon is not None  # validate() has seen to it
-        return noise_for(settings.epsilon, settings.delta, rate, steps * rounds, settings.accountant)
+        beside = (Charge(settings.statistics_noise, 1.0, releases),) if releases else ()
+        return noise_for(settings.epsilon, settings.delta, rate, steps * rounds, settings.accountant, beside)
 
-    def _check_budget(self, charge: Charge) -> None:
+    def _check_budget(self, charges: Sequence[Charge]) -> None:
         budget = self.settings.epsilon
-        if budget is not None and (after := self._epsilon([*self.ledger.charges, charge])) > budget + SLACK:
+        if budget is not None and (after := self._epsilon([*self.ledger.charges, *charges])) > budget + SLACK:
             raise BudgetSpentError(
                 f"another round would take epsilon from {self.spent:.2f} to {after:.2f}, above its budget of {budget:g}"
             )

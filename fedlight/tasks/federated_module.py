@@ -288,6 +288,23 @@ class FederatedModule(LightningModule):
             layer.training = mode
         return total / cases
 
+    @torch.no_grad()
+    def features_of(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Returns the features at the stages that plugins named, of a plain pass in evaluation mode.
+
+        Args:
+            images: (N, C, H, W), as the network is to see them.
+        """
+        modes = [(layer, layer.training) for layer in self.modules()]
+        self.eval()
+        self.on_fit_start()
+        try:
+            return self._plain_pass(images).features if self._hooks else {}
+        finally:
+            self.release()
+            for layer, mode in modes:
+                layer.training = mode
+
     # --- evaluation --------------------------------------------------------------------------------------------
 
     def harmonised(self, images: Tensor, valid: Tensor) -> Tensor:

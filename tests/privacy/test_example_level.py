@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from fedlight_algorithms import CORAL, DSU, QFFL, BigAug, CrossMixStyle, Ditto, FedBN, FedProx, FedRep, FedSAM, MixStyle
+from fedlight_algorithms import CORAL, DSU, QFFL, BigAug, Ditto, FedBN, FedProx, FedRep, FedSAM, MixStyle
 from torch import Tensor
 from torch.optim import SGD
 
@@ -240,7 +240,6 @@ def test_the_config_shows_every_argument_with_its_default() -> None:
         (FedProx(), "adds a term to the loss of a batch"),
         (FedSAM(), "takes the gradient at other parameters"),
         (Ditto(), "adds a term to the loss of a batch"),
-        (CrossMixStyle(), "shares what it measured on images"),
         (FedRep(), "has a part in the training loop of Lightning"),
     ],
 )
