@@ -24,14 +24,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fedlight import commands
 from fedlight.checkpoint import RunFolder
-from fedlight.configs import read_config
+from fedlight.configs import empty_groups, read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
 from fedlight.deploy.command import deploy
 from fedlight.document import show
 from fedlight.errors import ConfigError, DamagedFileError
 from fedlight.executors import Flower, InProcess, MultiProcess
 from fedlight.federation import Federation
-from fedlight.messages import explain, nearest, parameters
+from fedlight.messages import explain, nearest, parameters, unknown_setting
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.discovery import discover, registered
 from fedlight.processes import end_with_parent
@@ -84,7 +84,7 @@ class FederatedCLI(LightningCLI):
     exit_code = 0
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.command = args[0]
+        self.command, self._args = args[0], args
         super().__init__(
             model_class=FederatedModule,
             datamodule_class=FederatedDataModule,
@@ -101,6 +101,15 @@ class FederatedCLI(LightningCLI):
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Names the given command alone (every parser takes 40 ms), and the arguments that the CLI itself fills in."""
         return {self.command: {"model", "datamodule"}}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses; the parser itself would take a group that it does not know, as long as there is nothing in it."""
+        known = _settings(parser)
+        for path in _configs(self._args):
+            for group in empty_groups(read_config(path)):
+                if not any(name == group or name.startswith(f"{group}.") for name in known):
+                    raise ConfigError(unknown_setting(group, known))
+        super().parse_arguments(parser, args)
 
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
@@ -314,15 +323,18 @@ def _split_option(argument: str, name: str) -> list[str]:
 
 def _files_to_load(arguments: Sequence[str]) -> list[str]:
     """Reads every config once for its syntax and collects the plugin files that are named: they are needed to parse."""
-    files: list[str] = []
+    files = [file for path in _configs(arguments) for file in read_config(path).get("load") or []]
     arguments = [part for argument in arguments for part in _split_option(argument, "--load")]
-    arguments = [part for argument in arguments for part in _split_option(argument, "--config")]
     for option, value in itertools.pairwise(arguments):
-        if option in ("-c", "--config"):
-            files += read_config(Path(value)).get("load") or []
-        elif option in ("--load", "--load+"):
+        if option in ("--load", "--load+"):
             files += value.strip("[]").split(",") if value.startswith("[") else [value]
     return [file.strip() for file in files]
+
+
+def _configs(arguments: Sequence[str]) -> list[Path]:
+    """Returns the config files that are named."""
+    arguments = [part for argument in arguments for part in _split_option(argument, "--config")]
+    return [Path(value) for option, value in itertools.pairwise(arguments) if option in ("-c", "--config")]
 
 
 def _quiet() -> None:

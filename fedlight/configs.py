@@ -33,6 +33,17 @@ def read_config(path: Path) -> dict[str, Any]:
     return {**config, "load": [str(b if b.is_file() else n) for b, n in zip(beside, named, strict=True)]}
 
 
+def empty_groups(tree: Mapping[str, Any], name: str = "") -> list[str]:
+    """Returns the dotted names of groups without a setting; arguments of classes, whose names are theirs, not.
+
+    >>> empty_groups({"data": {"init_args": {"a": {}}}, "federation": {"secure": {}, "rounds": 3}})
+    ['federation.secure']
+    """
+    groups = {f"{name}{key}": value for key, value in tree.items() if isinstance(value, Mapping) and key != "init_args"}
+    below = [empty for key, value in groups.items() for empty in empty_groups(value, f"{key}.")]
+    return [key for key, value in groups.items() if not value] + below
+
+
 def flat(tree: Any, name: str = "") -> dict[str, Any]:
     """Returns the leaves of nested settings by their dotted names.
 

@@ -82,9 +82,9 @@ def explain(message: str, settings: Sequence[str], classes: Mapping[str, Classes
     """
     text = " ".join(message.split())
     if found := re.search(r"(?:Group '([\w.]+)'|Subcommand '\w+') does not accept option '([\w.+]+)'", text):
-        return _unknown_setting(".".join(filter(None, found.groups())), settings)
+        return unknown_setting(".".join(filter(None, found.groups())), settings)
     if found := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
-        return _unknown_setting(found[1].lstrip("-").split("=")[0], settings)
+        return unknown_setting(found[1].lstrip("-").split("=")[0], settings)
     *outer, reason = re.split(r'Parser key "([\w.]+)": ', text)
     setting = ".".join(outer[1::2])
     if found := re.search(r"(?:^|Errors: - )([\w.+]+ (?:must|is not an argument) .*?)(?: - Expected|$)", reason):
@@ -137,7 +137,8 @@ def _wrong_type(setting: str, kinds: Sequence[str], value: str) -> str:
     return f"{setting} must be of type {' or '.join(kinds)}, got {value}. Write it as {simple[0]}."
 
 
-def _unknown_setting(name: str, settings: Sequence[str]) -> str:
+def unknown_setting(name: str, settings: Sequence[str]) -> str:
+    """Says that there is no setting of a name, and which there are that look like it."""
     name = name.rstrip("+")
     group, _, last = name.rpartition(".")
     if group == "trainer" and last in DECIDED_BY_FEDERATION:

@@ -435,8 +435,10 @@ def test_mistakes_in_yaml_name_the_setting_also_for_the_check_of_data(
     [
         ("federation: {roundz: 3}", "federation.roundz is not a setting. Did you mean federation.rounds"),
         ("modle: {class_path: SegmentationTask}", "modle is not a setting. Did you mean model"),
+        ("federation: {secure_agregation: {}}", "Did you mean federation.secure_aggregation"),
+        ("federaton: {}", "federaton is not a setting. Did you mean federation"),
     ],
-    ids=["setting", "group"],
+    ids=["setting", "group", "empty setting", "empty group"],
 )
 def test_a_typo_in_yaml_is_answered_with_what_was_meant(
     text: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
