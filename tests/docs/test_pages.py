@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import csv
 import inspect
 import re
 from collections.abc import Iterator
@@ -74,6 +75,32 @@ def test_the_pages_of_methods_are_those_that_the_command_writes() -> None:
     assert committed.keys() == made.keys()
     for name, text in made.items():
         assert committed[name] == text, f"{name} is not up to date: fedlight plugins --write docs/methods"
+
+
+# --- choosing a method -----------------------------------------------------------------------------------------------
+
+CHOICE = PAGES["choose-a-method.md"].read_text()
+
+
+def test_the_methods_to_begin_with_have_configs() -> None:
+    named = {name for row in table(CHOICE, "Your trouble") for name in inline(row[1])}
+    assert named
+    assert named <= {path.stem for path in (ROOT / "configs" / "algorithms").iterdir()}
+
+
+def test_the_times_to_choose_by_are_those_that_were_measured() -> None:
+    with (ROOT / "docs" / "methods" / "costs.csv").open() as file:
+        measured = {row["name"].lower(): float(row["ratio"]) for row in csv.DictReader(file)}
+    shown = re.findall(r"`(\w+)` (\d\.\d\d)", CHOICE)
+    assert shown
+    assert shown == [(name, f"{measured[name.replace('_', '')]:.2f}") for name, _ in shown]
+
+
+def test_the_scores_to_choose_by_are_those_of_the_results() -> None:
+    results = table((ROOT / "docs" / "results" / "README.md").read_text(), "Arm, one seed")
+    assert {(arm, mean, difference) for arm, *_, mean, difference in results} == {
+        tuple(row) for row in table(CHOICE, "Arm, one seed")
+    }
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
