@@ -29,7 +29,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     """Adds a page for every notebook and for every file of the repository that a page links to."""
     pages = list(files.documentation_pages())
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
-        content = notebook_page(json.loads(file.content_string))
+        content = notebook_page(json.loads(file.content_string), file.name)
         files.append(File.generated(config, f"{file.src_uri.removesuffix('.ipynb')}.md", content=content))
     for path in sorted({path for page in pages for path in repository_files(page)}):
         inclusion = InclusionLevel.NOT_IN_NAV
@@ -53,11 +53,7 @@ def repository_files(page: File) -> list[str]:
 
 
 def in_repository(link: str, page: str) -> str:
-    """Returns the path in the repository that a link on a page means.
-
-    >>> in_repository("../configs/retina.yaml", "data.md")
-    'configs/retina.yaml'
-    """
+    """Returns the path in the repository that a link on a page means: configs/a.yaml for ../configs/a.yaml."""
     return posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), link))
 
 
@@ -86,10 +82,11 @@ def source_page(path: str) -> str:
 # --- notebooks -------------------------------------------------------------------------------------------------------
 
 
-def notebook_page(notebook: dict[str, Any]) -> str:
-    """Returns the cells of a notebook as Markdown."""
+def notebook_page(notebook: dict[str, Any], name: str) -> str:
+    """Returns the cells of a notebook as Markdown, and the notebook to take along."""
     cells = ((cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"])
-    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells)
+    shown = [f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells]
+    return "\n\n".join([*shown, f'<a href="{name}.ipynb" download>This page as a notebook</a>'])
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -110,7 +107,11 @@ def help_of(command: str) -> str:
 
 
 def printed(command: list[str]) -> str:
-    """Returns what ``fedlight COMMAND --help`` prints in a terminal of 80 columns."""
+    """Returns what ``fedlight COMMAND --help`` prints in a terminal of 80 columns.
+
+    Raises:
+        RuntimeError: If it prints nothing, for instance because an extra is missing.
+    """
     from fedlight.__main__ import main
 
     output = io.StringIO()
@@ -121,4 +122,6 @@ def printed(command: list[str]) -> str:
         contextlib.suppress(SystemExit),
     ):
         main([*command, "--help"])
+    if not output.getvalue():
+        raise RuntimeError(f"fedlight {' '.join(command)} --help must print something. Install the extra docs.")
     return output.getvalue()
