@@ -155,7 +155,7 @@ def _about(dataset: Dataset) -> RenderableType:
         ("Get it from", dataset.get),
         ("In papers", dataset.protocol),
         ("To cite", "; ".join(dataset.citation)),
-        ("Patients", f"data.group: {dataset.group!r}" if dataset.group else "every case counts as one"),
+        ("Patients", f"data.group: '{dataset.group}'" if dataset.group else "every case counts as one"),
         ("Conversion", " ".join(dataset.steps)),
         *((f"--{name}", text) for name, (_, _, text) in _choices(type(dataset)).items()),
         *(("--download", f"{each.url} ({each.allowed})") for each in dataset.downloads),

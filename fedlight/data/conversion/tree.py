@@ -79,8 +79,10 @@ class Tree:
 
     def find(self, name: str) -> Path | None:
         """Returns what has a name, a path below this folder, or None."""
-        path = self.path
-        for part in PurePosixPath(name).parts:
+        path, parts = self.path, PurePosixPath(name).parts
+        if parts and (".." in parts or parts[0] == "/"):
+            return None
+        for part in parts:
             if (path / part).exists():
                 path = path / part
                 continue

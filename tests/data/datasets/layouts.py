@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -163,5 +164,221 @@ def fundus(source: Path) -> Drawn:
     return drawn
 
 
-LAYOUTS: Mapping[str, Callable[[Path], Drawn]] = {"fundus": fundus, "retina_vessels": retina_vessels}
-"""A layout for every data set."""
+def volume(seed: str, depth: int = 3) -> Array:
+    """Voxels, (X, Y, Z), int16, some below 0."""
+    random = np.random.default_rng(list(f"volume {seed}".encode()))
+    return random.integers(-100, 2000, (*_SIZE, depth), dtype=np.int16)
+
+
+def save_volume(path: Path, voxels: Array) -> None:
+    """Saves NIfTI with an affine that turns, moves and stretches, in mm."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.array([[-0.6, 0, 0, 30], [0, -0.7, 0.1, 20], [0, 0, 3, -10], [0, 0, 0, 1]])
+    image: Any = nibabel.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = b"MUSTERMANN"
+    nibabel.save(image, path)
+
+
+def prostate(source: Path) -> Drawn:
+    drawn = Drawn()
+    for site in ("runmc", "bmc", "i2cvb", "ucl", "bidmc", "hk"):
+        for number in range(2):
+            name = f"Case{number:02}"
+            case, seed = (site, name), f"{site} {name}"
+            drawn.images[case], drawn.masks[case] = volume(seed), blob(seed, size=(*_SIZE, 3))
+            zones = drawn.masks[case] * np.uint8(1 + number)  # at some sites zones have values of their own
+            home = source / "Processed_data_nii" / ("HCRUDB" if site == "i2cvb" else site.upper())
+            save_volume(home / f"{name}.nii.gz", drawn.images[case])
+            end = "_Segmentation" if site == "bmc" else "_segmentation"
+            save_volume(home / f"{name}{end}.nii.gz", zones)
+    return drawn
+
+
+def polyps(source: Path) -> Drawn:
+    drawn = Drawn()
+    for name in ("cju0a", "cju0b", "cju0c"):
+        drawn.masks["kvasir", name] = blob(name)
+        save(source / "Kvasir-SEG" / "images" / f"{name}.jpg", noise(name), quality=95)
+        _save_jpeg(source / "Kvasir-SEG" / "masks" / f"{name}.jpg", drawn.masks["kvasir", name])
+    for frame, video in ((1, 1), (25, 1), (26, 2), (612, 29)):  # 25 is the last frame of the first video
+        case = ("cvc_clinic", f"video{video:02}_frame{frame:03}")
+        drawn.images[case], drawn.masks[case], drawn.patients[case] = noise(str(frame)), blob(str(frame)), case[1][:7]
+        save(source / "CVC-ClinicDB" / "Original" / f"{frame}.tif", drawn.images[case])
+        save(source / "CVC-ClinicDB" / "Ground Truth" / f"{frame}.tif", grey(drawn.masks[case], 0, 255))
+    for name in ("1", "2", "10"):
+        case = ("cvc_colon", name)
+        drawn.images[case], drawn.masks[case] = noise(f"colon {name}"), blob(f"colon {name}")
+        save(source / "CVC-ColonDB" / "images" / f"{name}.png", drawn.images[case])
+        save(source / "CVC-ColonDB" / "masks" / f"{name}.png", grey(drawn.masks[case], 0, 255)[..., None].repeat(3, 2))
+    home = source / "ETIS-LaribPolypDB"
+    for name in ("1", "2", "3"):
+        case = ("etis", name)
+        drawn.images[case], drawn.masks[case] = noise(f"etis {name}"), blob(f"etis {name}")
+        save(home / "ETIS-LaribPolypDB" / f"{name}.tif", drawn.images[case])
+        save(home / "Ground Truth" / f"p{name}.tif", grey(drawn.masks[case], 0, 255))
+    return drawn
+
+
+def _save_jpeg(path: Path, mask: Array) -> None:
+    """Saves a mask in colour as JPEG, whose edges ring; what must be read is its first half of levels."""
+    save(path, grey(mask, 0, 255)[..., None].repeat(3, 2), quality=90)
+
+
+def polypgen(source: Path) -> Drawn:
+    drawn = Drawn()
+    for number in range(1, 7):
+        for index, name in enumerate((f"{number}H0001", f"{number}H0002", f"C{number}_EndoCV2021_00489_")):
+            case = (f"c{number}", name)
+            drawn.masks[case] = blob(f"{case}") if index else np.zeros(_SIZE, np.uint8)  # a frame without a polyp
+            home = source / "PolypGen2021_MultiCenterData_v3" / f"data_C{number}"
+            save(home / f"images_C{number}" / f"{name}.jpg", noise(f"{case}"), quality=95)
+            _save_jpeg(home / f"masks_C{number}" / f"{name.rstrip('_')}_mask.jpg", drawn.masks[case])
+        save(home / f"images_C{number}" / "lost.jpg", noise("lost"))
+        drawn.left_out[f"c{number}"] = ["lost"]
+        drawn.images[case] = np.array(Image.open(home / f"images_C{number}" / f"{name}.jpg"))
+    return drawn
+
+
+def mnms(source: Path) -> Drawn:
+    drawn, home = Drawn(), source / "OpenDataset"
+    parts = ("Training/Labeled", "Training/Labeled", "Validation", "Testing", "Training/Unlabeled")
+    rows = ["External code,VendorName,Vendor,Centre,ED,ES"]
+    for centre in range(1, 6):
+        for index, part in enumerate(parts if centre == 4 else parts[:-1]):
+            name = f"A{centre}S{index}V9"
+            moments = {"ED": 0, "ES": 2}
+            rows.append(f"{name},x,X,{centre},{moments['ED']},{moments['ES']}")
+            frames = np.stack([volume(f"{name} {frame}") for frame in range(3)], axis=-1)
+            save_volume(home / part / name / f"{name}_sa.nii.gz", frames)
+            if part.endswith("Unlabeled"):
+                drawn.left_out["centre4"] = [name]
+                continue
+            labels = np.zeros_like(frames, dtype=np.uint8)
+            for moment, frame in moments.items():
+                case = (f"centre{centre}", f"{name}_{moment}")
+                labels[..., frame] = blob(str(case), classes=4, size=(*_SIZE, 3))
+                drawn.images[case], drawn.masks[case] = frames[..., frame], labels[..., frame]
+                drawn.patients[case] = name
+                drawn.splits[case] = {"Training/Labeled": "train", "Validation": "val", "Testing": "test"}[part]
+            save_volume(home / part / name / f"{name}_sa_gt.nii.gz", labels)
+    (home / "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv").write_text("\n".join(rows) + "\n")
+    return drawn
+
+
+def spinal_cord(source: Path) -> Drawn:
+    """Three of four raters agree; the fourth drew something else."""
+    drawn = Drawn()
+    for number, site in enumerate(("ucl", "epm", "uhz", "vdb"), start=1):
+        for subject in range(1, 3):
+            name = f"site{number}-sc{subject:02}"
+            case = (site, name)
+            drawn.images[case], drawn.masks[case] = volume(name), blob(name, classes=3, size=(*_SIZE, 3))
+            save_volume(source / "training" / f"{name}-image.nii.gz", drawn.images[case])
+            for rater in range(1, 5):
+                other = blob(f"{name} other", classes=3, size=(*_SIZE, 3))
+                mask = other if rater == subject else drawn.masks[case]
+                save_volume(source / "training" / f"{name}-mask-r{rater}.nii.gz", mask)
+        save_volume(source / "test" / f"site{number}-sc11-image.nii.gz", volume("test"))
+        drawn.left_out[site] = [f"site{number}-sc11"]
+    return drawn
+
+
+def riga_plus(source: Path) -> Drawn:
+    drawn, home = Drawn(), source / "RIGAPlus"
+    sites = ("BinRushed", "Magrabia", "MESSIDOR_Base1", "MESSIDOR_Base2", "MESSIDOR_Base3")
+    home.mkdir(parents=True)
+    for domain in sites:
+        for part, numbers in (("train", (1, 2, 3)), ("test", (4,))):
+            rows = ["image,mask"]
+            for number in numbers:
+                folder = f"RIGA/Images/{domain}{number % 2}"
+                image, mask = f"{folder}/image{number}.tif", f"RIGA/Masks/{domain}{number % 2}/image{number}.tif"
+                rows.append(f"{image},{mask}")
+                case = (domain.lower(), f"{folder.replace('/', '-')}-image{number}")
+                drawn.images[case], drawn.splits[case] = noise(image), part
+                save(home / image, drawn.images[case])
+                for rater in range(1, 7):
+                    drawn_by = blob(f"{image} {rater}", classes=3)
+                    if rater <= 2:
+                        (drawn.masks, drawn.second)[rater - 1][case] = drawn_by
+                    save(home / mask.replace(".tif", f"-{rater}.tif"), grey(drawn_by, 255, 128, 0))
+            (home / f"{domain}_{part}.csv").write_text("\n".join(rows) + "\n")
+    (home / "MESSIDOR_Base1_unlabeled.csv").write_text("image,mask\nMESSIDOR/20051019.tif,\n")
+    drawn.left_out["messidor_base1"] = ["MESSIDOR-20051019"]
+    return drawn
+
+
+def chest_xray(source: Path) -> Drawn:
+    drawn = Drawn()
+    again = {"MCUCXR_0117_1": "MCUCXR_0113"}
+    for name in ("MCUCXR_0001_0", "MCUCXR_0113_1", "MCUCXR_0117_1"):
+        first = again.get(name, name[:11])
+        case = ("montgomery", f"{first}_again_{name[7:]}" if name in again else name)
+        left, right = blob(f"{name} left"), blob(f"{name} right")
+        drawn.images[case], drawn.masks[case] = noise(name, (*_SIZE, 1)), np.maximum(left, right)
+        drawn.patients[case] = first
+        home = source / "NLM-MontgomeryCXRSet" / "MontgomerySet"
+        save(home / "CXR_png" / f"{name}.png", drawn.images[case][..., 0])
+        save(home / "ManualMask" / "leftMask" / f"{name}.png", left.astype(bool))
+        save(home / "ManualMask" / "rightMask" / f"{name}.png", right.astype(bool))
+    for name in ("CHNCXR_0001_0", "CHNCXR_0002_0", "CHNCXR_0003_0"):
+        case = ("shenzhen", name)
+        drawn.images[case], drawn.masks[case] = noise(name, (*_SIZE, 1)), blob(name)
+        save(source / "ChinaSet_AllFiles" / "CXR_png" / f"{name}.png", drawn.images[case].repeat(3, 2))
+        save(source / "mask" / "mask" / f"{name}_mask.png", grey(drawn.masks[case], 0, 255))
+    save(source / "ChinaSet_AllFiles" / "CXR_png" / "CHNCXR_0025_0.png", noise("none"))
+    drawn.left_out["shenzhen"] = ["CHNCXR_0025_0"]
+    _jsrt(source, drawn)
+    return drawn
+
+
+def _jsrt(source: Path, drawn: Drawn) -> None:
+    """Raw squares of 12 bits, 2048 pixels a side, each 2 x 2 pixels of one darkness; masks of half the side."""
+    side = 1024
+    for fold, name in (("fold1", "JPCLN001"), ("fold2", "JPCNN002")):
+        case = ("jsrt", name)
+        dark = np.random.default_rng(list(name.encode())).integers(0, 4096, (side, 1)).repeat(side, 1)
+        drawn.images[case] = ((4095 - dark) / 4095 * 65535).round().astype(np.uint16)[..., None]
+        path = source / "JSRT" / "All247images" / f"{name}.IMG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dark.repeat(2, 0).repeat(2, 1).astype(">u2").tofile(path)
+        left, right = (blob(f"{name} {lung}", size=(side, side)) for lung in ("left", "right"))
+        drawn.masks[case] = np.maximum(left, right)
+        for lung, mask in (("left lung", left), ("right lung", right)):
+            save(source / "scratch" / fold / "masks" / lung / f"{name}.gif", grey(mask, 0, 255))
+
+
+def fets(source: Path) -> Drawn:
+    drawn, home = Drawn(), source / "MICCAI_FeTS2022_TrainingData"
+    rows = ["Partition_ID,Subject_ID"]
+    for partition in ("1", "2", "15"):
+        for index in range(2):
+            subject = f"FeTS2022_{int(partition):03}{index}"
+            rows.append(f"{partition},{subject}")
+            case = (f"p{int(partition):02}", subject)
+            drawn.masks[case] = blob(subject, classes=4, size=(*_SIZE, 3))
+            for modality in ("flair", "t1", "t1ce", "t2"):
+                save_volume(home / subject / f"{subject}_{modality}.nii.gz", volume(f"{subject} {modality}"))
+            drawn.images[case] = volume(f"{subject} flair")
+            save_volume(home / subject / f"{subject}_seg.nii.gz", grey(drawn.masks[case], 0, 1, 2, 4))
+    (home / "partitioning_1.csv").write_text("\n".join(rows) + "\n")
+    return drawn
+
+
+LAYOUTS: Mapping[str, Callable[[Path], Drawn]] = {
+    layout.__name__: layout
+    for layout in (
+        chest_xray,
+        fets,
+        fundus,
+        mnms,
+        polypgen,
+        polyps,
+        prostate,
+        retina_vessels,
+        riga_plus,
+        spinal_cord,
+    )
+}
+"""A layout for every data set, by its name."""
