@@ -17,7 +17,9 @@ from fedlight.assist.schema import schema
 
 jsonschema = pytest.importorskip("jsonschema")
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "algorithms").glob("*.yaml")])
+CONFIGS = sorted(
+    path for folder in (".", "algorithms", "datasets") for path in (ROOT / "configs" / folder).glob("*.yaml")
+)
 
 
 @pytest.fixture(scope="module")

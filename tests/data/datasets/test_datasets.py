@@ -11,12 +11,17 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 import pytest
+import yaml
 
-from fedlight.data import FolderSites
+from fedlight.__main__ import main
+from fedlight.arguments import data_of
+from fedlight.data.case_sites import CaseSites
 from fedlight.data.conversion.prepare import Conversion, Outcome
 from fedlight.data.datasets import DATASETS, Dataset
 from fedlight.data.images import read_image, read_values
 from tests.data.datasets.layouts import LAYOUTS, Drawn
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "datasets"
 
 
 @pytest.fixture(scope="module", params=DATASETS)
@@ -30,10 +35,11 @@ def prepared(
     return dataset, drawn, Conversion(dataset, source, root, incomplete=True).run()
 
 
-def sites_of(dataset: Dataset, root: Path, **changes: Any) -> FolderSites:
-    arguments: dict[str, Any] = {"image_size": 16, "channels": dataset.channels, "classes": dataset.classes}
-    arguments |= {"group": dataset.group, "test_fraction": 0, **changes}
-    return FolderSites(str(root), **arguments)
+def sites_of(dataset: Dataset, root: Path, *changes: str) -> CaseSites:
+    """The data of the config of a data set, on a small grid, with few cases and nobody held out."""
+    sizes = ["--data.image_size", "16", "--data.patch_size", "null", "--data.spacing", "null"]
+    few = ["--data.held_out", "null", "--data.test_fraction", "0", "--data.root", str(root)]
+    return data_of([CONFIGS / f"{dataset.name}.yaml"], [*sizes, *few, *changes])
 
 
 def read(root: Path, site: str, folder: str, name: str) -> npt.NDArray[Any]:
@@ -64,7 +70,7 @@ def test_images_are_what_was_drawn(prepared: tuple[Dataset, Drawn, Outcome]) -> 
 
 
 def test_the_sites_can_be_trained_on(prepared: tuple[Dataset, Drawn, Outcome]) -> None:
-    """Cases, patients and the area of every class are those that were drawn."""
+    """By the config; cases, patients and the area of every class are those that were drawn."""
     dataset, drawn, outcome = prepared
     data = sites_of(dataset, outcome.journal.root)
     data.prepare()
@@ -90,7 +96,7 @@ def test_the_owners_split_is_kept_and_can_be_used(prepared: tuple[Dataset, Drawn
     assert {(row["site"], row["case"]): row["split"] for row in rows if row["split"]} == drawn.splits
     assert (root / "splits.csv").exists() == dataset.splits
     if dataset.splits:
-        data = sites_of(dataset, root, splits=str(root / "splits.csv"))
+        data = sites_of(dataset, root, "--data.splits", str(root / "splits.csv"))
         data.prepare()
         for site, splits in data.survey().cases.items():
             test = {(site, case.name) for case in splits["test"]}
@@ -116,6 +122,27 @@ def test_provenance_names_licence_papers_and_the_hash_of_every_file(prepared: tu
     assert sums.keys() == {str(path.relative_to(root)) for path in root.glob("*/*/*")}
     assert all(hashlib.sha256((root / name).read_bytes()).hexdigest() == digest for name, digest in sums.items())
     assert f"| {len([1 for site, _ in drawn.masks if site == outcome.plan.sites[0].name])} |" in page
+
+
+def test_there_is_a_config_for_every_data_set_that_says_what_the_data_set_says() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == DATASETS.keys()
+    for name, cls in DATASETS.items():
+        dataset, config = cls(), (CONFIGS / f"{name}.yaml").read_text()
+        data = yaml.safe_load(config)["data"]["init_args"]
+        assert data["classes"] == list(dataset.classes)
+        assert data.get("channels", 3) == dataset.channels
+        assert data.get("group") == dataset.group
+        assert data["held_out"] in {site.name for site in dataset.sites()}
+        assert data["root"] == f"data/{name}"
+        assert f"fedlight data prepare {name} --source COPY --root data/{name}" in config
+
+
+@pytest.mark.parametrize("name", ["fundus", "mnms"])
+def test_fit_takes_the_config_of_a_data_set(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "-c", str(CONFIGS / f"{name}.yaml"), "--print_config"])
+    assert not done.value.code
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["root"] == f"data/{name}"
 
 
 def test_a_data_set_says_what_a_user_must_know(prepared: tuple[Dataset, Drawn, Outcome]) -> None:
