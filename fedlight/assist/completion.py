@@ -16,7 +16,7 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 Command = Callable[[Sequence[str]], int]
 
-_PARTS: Mapping[str, Sequence[str]] = {"data": ("check", "list", "info", "prepare")}
+PARTS: Mapping[str, Sequence[str]] = {"data": ("check", "list", "info", "prepare")}
 """Commands that are several."""
 
 _OWN: Mapping[str, Sequence[str]] = {
@@ -28,19 +28,8 @@ _OWN: Mapping[str, Sequence[str]] = {
 }
 """Commands that take settings, and what they take beside them."""
 
-_FILES = (
-    "--config",
-    "--run",
-    "--compare",
-    "--input",
-    "--output",
-    "--ckpt_path",
-    "--load",
-    "--splits",
-    "--folder",
-    "--source",
-    "--root",
-)
+_FILES = ("--config", "--run", "--compare", "--input", "--output", "--ckpt_path", "--load", "--splits", "--folder")
+_FOLDERS = ("--source", "--root")
 
 
 def script(shell: str, commands: Mapping[str, Command]) -> str:
@@ -68,7 +57,7 @@ def script(shell: str, commands: Mapping[str, Command]) -> str:
             [("--config", ()), ("--load", ()), *((each, ()) for each in own), *settings],
         )
     for name, command in commands.items():
-        parts = _PARTS.get(name, ())
+        parts = PARTS.get(name, ())
         found = below.add_parser(name, help=name)
         if parts:
             found.add_argument("command", choices=parts)
@@ -117,5 +106,5 @@ def _add(parser: argparse.ArgumentParser, found: Sequence[tuple[str, Sequence[st
     for name, values in dict(found).items():
         names = ["-c", name] if name == "--config" else [name]
         action: Any = parser.add_argument(*names, choices=list(values) or None)
-        if name in _FILES or name.endswith((".root", ".run_folder", ".splits", ".availability")):
+        if name in (*_FILES, *_FOLDERS) or name.endswith((".root", ".run_folder", ".splits", ".availability")):
             action.complete = shtab.FILE
