@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -139,13 +140,14 @@ def _told(conversion: Conversion, outcome: Outcome) -> Iterator[str]:
 
 def _check(conversion: Conversion) -> str:
     dataset = conversion.dataset
-    words = [f"fedlight data check {conversion.root} --classes {' '.join(dataset.classes)}"]
-    words += ["--channels 1"] if dataset.channels == 1 else []
-    words += [f"--group '{dataset.group}'"] if dataset.group is not None else []
-    return " ".join(words)
+    words = ["fedlight", "data", "check", str(conversion.root), "--classes", *dataset.classes]
+    words += ["--channels", "1"] if dataset.channels == 1 else []
+    words += ["--group", dataset.group] if dataset.group is not None else []
+    return shlex.join(words)
 
 
 def _about(dataset: Dataset) -> RenderableType:
+    choices = _choices(type(dataset))
     table = Table("site", "what it is", "cases", "from", box=None, pad_edge=False)
     for site in dataset.sites():
         table.add_row(site.name, site.title, _number(site), site.get)
@@ -157,7 +159,7 @@ def _about(dataset: Dataset) -> RenderableType:
         ("To cite", "; ".join(dataset.citation)),
         ("Patients", f"data.group: '{dataset.group}'" if dataset.group else "every case counts as one"),
         ("Conversion", " ".join(dataset.steps)),
-        *((f"--{name}", text) for name, (_, _, text) in _choices(type(dataset)).items()),
+        *((f"--{name}", f"{'|'.join(map(str, values))}. {text}") for name, (values, _, text) in choices.items()),
         *(("--download", f"{each.url} ({each.allowed})") for each in dataset.downloads),
     ]
     texts = (Text.assemble((f"{label}: ", "bold"), text) for label, text in lines)

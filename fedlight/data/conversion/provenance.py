@@ -89,6 +89,9 @@ def _page(conversion: Conversion, plan: Plan, journal: Journal) -> Iterator[str]
         yield f"| {site.name} | {site.title} | {len(written)} | {patients} | {site.get or 'see below'} |"
     yield f"\nLicence: {dataset.licence}\n\nGot from: {dataset.get}\n\nTo cite:\n"
     yield from (f"- {paper}" for paper in dataset.citation)
+    if dataset.downloads:
+        yield "\nWhat --download fetches, with its SHA-256:\n"
+        yield from (f"- {each.url} {each.sha256} ({each.allowed})" for each in dataset.downloads)
     yield "\nWhat was done:\n"
     yield from (f"- {step}" for step in _steps(conversion))
     yield "\nWhat was left out:\n"

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from fedlight.data.images import open_image, pixels_of
 from fedlight.data.source import CaseError
 
+_LOSSY = (".jpg", ".jpeg")  # a level of 1 is noise in them
+
 
 class UnusableError(ValueError):
     """A case that cannot be converted; the message names the file and what is wrong with it."""
@@ -76,7 +78,7 @@ class Picture(Reading):
 
 @dataclass(frozen=True, slots=True)
 class Levels(Reading):
-    """The grey levels of a mask, (H, W), uint8; palettes and colours count by their luminance.
+    """The grey levels of a mask, (H, W), uint8; palettes and colours count by their luminance, 0 and 1 as 0 and 255.
 
     Attributes:
         path: The file.
@@ -92,6 +94,8 @@ class Levels(Reading):
     def read(self) -> Grid:
         """Reads the first page or frame; of 16 bits, the upper 8 count where there are any."""
         values = Picture(self.path, channels=1).read().values[..., 0]  # (H, W)
+        if values.max() == 1 and self.path.suffix.lower() not in _LOSSY:
+            values = values * 255
         return Grid((values >> 8 if values.max() > 255 else values).astype(np.uint8))
 
 

@@ -54,7 +54,10 @@ def survey(dataset: Dataset, source: Tree, wanted: Sequence[str], incomplete: bo
     for site in _chosen(dataset, source, wanted):
         _look(dataset, source, site, plan)
     if not plan.records or (plan.lacks and not incomplete):
-        ways = "" if not plan.records else " Complete the copy, or convert what there is with --allow_incomplete."
+        ways = (
+            " Complete the copy, name some of the sites with --sites, or convert what there is with --allow_incomplete."
+        )
+        ways = ways if plan.records else ""
         raise ConfigError(*plan.lacks, f"{dataset.title}: {dataset.get}{ways}")
     return plan
 

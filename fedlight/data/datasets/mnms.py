@@ -82,7 +82,7 @@ class MnMs(Dataset):
             row = rows.get(path.name)
             if row is None:
                 raise LayoutError(f"looked for {path.name} in the table of {home.path}, which does not name it")
-            if row["Centre"] == site.removeprefix("centre"):
+            if f"centre{row['Centre']}" == site:
                 yield from _moments(path, row, _PARTS[part])
 
 
@@ -97,6 +97,8 @@ def _table(home: Tree) -> dict[str, dict[str, str]]:
         rows = list(csv.DictReader(file))
     if not rows or not rows[0].keys() >= _COLUMNS:
         raise LayoutError(f"looked for the columns {', '.join(sorted(_COLUMNS))} in {path}")
+    if other := {row["Centre"] for row in rows} - {str(number) for number in range(1, 6)}:
+        raise LayoutError(f"looked for the centres 1 to 5 in {path}, which has {', '.join(sorted(other))}")
     return {row["External code"]: row for row in rows}
 
 

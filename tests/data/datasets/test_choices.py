@@ -13,9 +13,11 @@ from fedlight.data.conversion.tree import Tree
 from fedlight.data.datasets.dataset import Dataset
 from fedlight.data.datasets.fets import FeTS
 from fedlight.data.datasets.fundus import Fundus
+from fedlight.data.datasets.mnms import MnMs
 from fedlight.data.datasets.polyps import SEQUENCES
 from fedlight.data.datasets.riga_plus import RigaPlus
 from fedlight.data.images import read_values
+from fedlight.errors import ConfigError
 from tests.data.datasets import layouts
 
 
@@ -75,6 +77,16 @@ def test_the_sites_of_fets_are_those_of_the_chosen_partition(tmp_path: Path) -> 
     other: Dataset = FeTS(partition=2)
     assert [site.name for site in one.sites(Tree(tmp_path))] == ["p01", "p02", "p15"]
     assert [(site.name, site.cases) for site in other.sites(Tree(tmp_path))] == [("p01", (1,)), ("p33", (1,))]
+
+
+def test_a_centre_that_is_not_known_is_not_passed_over(tmp_path: Path) -> None:
+    layouts.mnms(tmp_path / "source")
+    (table,) = (tmp_path / "source" / "OpenDataset").glob("*.csv")
+    table.write_text(table.read_text().replace("A5S0V9,x,X,5", "A5S0V9,x,X,6"))
+    with pytest.raises(ConfigError) as caught:
+        Conversion(MnMs(), tmp_path / "source", tmp_path / "root", incomplete=True).run()
+    assert "looked for the centres 1 to 5" in caught.value.args[0]
+    assert "which has 6" in caught.value.args[0]
 
 
 def test_the_videos_of_cvc_clinic_are_29_in_rising_order() -> None:

@@ -31,6 +31,21 @@ def test_what_is_known_of_a_data_set_is_shown(name: str, capsys: pytest.CaptureF
     assert "::" not in shown
 
 
+def test_the_command_that_looks_at_volumes_works_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its classes have spaces in their names, and it needs the pattern of patients."""
+    monkeypatch.chdir(tmp_path)
+    LAYOUTS["mnms"](tmp_path / "copy")
+    where = ["--source", "copy", "--root", "heart data", "--sites", "centre4", "centre5"]
+    assert main(["data", "prepare", "mnms", *where, "--allow_incomplete"]) == 0
+    said = capsys.readouterr().out
+    assert "note: centre4: 1 image is no case (no mask in the distribution): A4S4V9." in said
+    (line,) = (line for line in said.splitlines() if "Look at them" in line)
+    assert main(shlex.split(line.partition("fedlight ")[2])) == 0
+    assert "myocardium" in capsys.readouterr().out
+
+
 def test_a_data_set_is_prepared_and_the_command_that_looks_at_it_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,14 @@ def test_levels_of_palettes_colours_pages_and_bits_are_luminance(tmp_path: Path)
     for name in ("palette.gif", "colour.bmp", "pages.tif", "bits.png"):
         np.testing.assert_array_equal(values(Levels(tmp_path / name)), grey)
     Image.fromarray(grey > 100).save(tmp_path / "bit.png")
-    np.testing.assert_array_equal(values(Levels(tmp_path / "bit.png")), [[0, 255, 255]])
+    Image.fromarray((grey > 100).astype(np.uint8)).save(tmp_path / "one.png")
+    for name in ("bit.png", "one.png"):
+        np.testing.assert_array_equal(values(Levels(tmp_path / name)), [[0, 255, 255]])
+
+
+def test_a_level_of_1_is_noise_in_jpeg(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((8, 8), np.uint8)).save(tmp_path / "empty.jpg", quality=100)
+    np.testing.assert_array_equal(values(Levels(tmp_path / "empty.jpg")), np.ones((8, 8)))
 
 
 def test_a_picture_has_the_channels_of_its_data_set(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from fedlight.data.conversion.tree import Tree
 from fedlight.data.datasets.dataset import Dataset, Site
 from fedlight.data.images import read_image, read_values
 from fedlight.errors import ConfigError
+from fedlight.run_lock import hold
 from tests.data.datasets.layouts import blob, grey, noise, save
 
 
@@ -129,6 +130,11 @@ def test_the_same_copy_gives_the_same_bytes(conversion: Conversion, tmp_path: Pa
     other = replace(conversion, root=tmp_path / "other")
     other.run()
     assert tree(conversion.root) == tree(other.root)
+
+
+def test_two_processes_do_not_write_into_one_root(conversion: Conversion) -> None:
+    with hold(conversion.root), pytest.raises(BlockingIOError, match="in use by another process"):
+        conversion.run()
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
