@@ -176,4 +176,4 @@ def _number(site: Site) -> str:
 
 def _total(sites: Sequence[Site]) -> str:
     known = [site.cases[0] for site in sites if site.cases]
-    return f"{sum(known)}{'' if len(known) == len(sites) else '+'}"
+    return str(sum(known)) if len(known) == len(sites) else "?"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class Conversion:
     def _settings(self) -> dict[str, Any]:
         return {
             "dataset": self.dataset.name,
-            **asdict(self.dataset),  # type: ignore[call-overload]  # every subclass is a dataclass
+            **self.dataset.chosen,
             "sites": list(self.sites),
             "longest_side": self.longest_side,
             "fedlight": __version__,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedlight import __version__
 from fedlight.data.conversion.journal import Journal, Written
@@ -22,13 +23,9 @@ if TYPE_CHECKING:
 VALIDATION = Fractions(val=0.15, test=0.0, seed=0)
 """Of the owners' training cases, where they name none for validation."""
 
-_GENERAL = (
-    "Pictures are PNG, turned as their EXIF orientation says, without transparency; of several pages the first.",
-    "Masks of two classes are 0 and 255, of more classes their indices, {classes}; fields of view are 0 and 255.",
-)
+_PICTURES = "Pictures are PNG, turned as their EXIF orientation says, without transparency; of several pages the first."
 _VOLUMES = (
-    "Volumes are compressed NIfTI with the affine and the unit of the distribution, and without its other headers.",
-    "Masks are class indices: {classes}.",
+    "Volumes are compressed NIfTI with the affine and the unit of the distribution, and without its other headers."
 )
 
 
@@ -101,22 +98,19 @@ def _page(conversion: Conversion, plan: Plan, journal: Journal) -> Iterator[str]
 
 
 def _command(conversion: Conversion) -> str:
-    parts = [f"fedlight data prepare {conversion.dataset.name} --source {conversion.source} --root {conversion.root}"]
-    options = {**_choices(conversion), "sites": " ".join(conversion.sites), "longest_side": conversion.longest_side}
-    parts += [f"--{name} {value}" for name, value in options.items() if value]
-    return " ".join([*parts, "--allow_incomplete"] if conversion.incomplete else parts)
-
-
-def _choices(conversion: Conversion) -> dict[str, Any]:
-    fields: dict[str, Any] = getattr(conversion.dataset, "__dataclass_fields__", {})
-    return {name: getattr(conversion.dataset, name) for name in fields}
+    words = ["fedlight", "data", "prepare", conversion.dataset.name]
+    words += ["--source", str(conversion.source), "--root", str(conversion.root)]
+    for name, value in {**conversion.dataset.chosen, "longest_side": conversion.longest_side}.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    words += ["--sites", *conversion.sites] if conversion.sites else []
+    return shlex.join([*words, "--allow_incomplete"] if conversion.incomplete else words)
 
 
 def _steps(conversion: Conversion) -> Iterator[str]:
-    dataset, names = conversion.dataset, enumerate(conversion.dataset.classes)
-    classes = ", ".join(f"{index} {name}" for index, name in names)
-    for step in _VOLUMES if dataset.volumes else _GENERAL:
-        yield step.format(classes=classes)
+    dataset = conversion.dataset
+    scale = 255 if len(dataset.classes) == 2 and not dataset.volumes else 1
+    yield _VOLUMES if dataset.volumes else _PICTURES
+    yield f"Masks: {', '.join(f'{index * scale} {name}' for index, name in enumerate(dataset.classes))}."
     yield from dataset.steps
     if conversion.longest_side is not None:
         rule = f"at least {dataset.reach:g} of their area" if len(dataset.classes) == 2 else "the largest part"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from fedlight.data.conversion.download import Download
 from fedlight.data.conversion.record import LeftOut, Record
@@ -66,6 +66,11 @@ class Dataset(ABC):
     protocol: ClassVar[str]
     steps: ClassVar[tuple[str, ...]] = ()
     downloads: ClassVar[tuple[Download, ...]] = ()
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What the user chose, by name."""
+        return asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -60,7 +61,13 @@ def test_a_data_set_is_prepared_and_the_command_that_looks_at_it_works(
     (line,) = (line for line in said.splitlines() if "Look at them" in line)
     assert main(shlex.split(line.partition("fedlight ")[2])) == 0
     assert "disc" in capsys.readouterr().out
-    assert "--target disc" in (tmp_path / "fundus" / "PROVENANCE.md").read_text()
+
+    page = (tmp_path / "fundus" / "PROVENANCE.md").read_text()
+    assert "- Masks: 0 background, 255 disc." in page
+    (again,) = re.findall(r"`(fedlight data prepare .*)`\.$", page, re.MULTILINE)
+    assert again == shlex.join(["fedlight", *command, "--target", "disc", "--allow_incomplete"])
+    assert main(shlex.split(again)[1:]) == 0
+    assert "(20 were there already)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
