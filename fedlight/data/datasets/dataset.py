@@ -70,7 +70,8 @@ class Dataset(ABC):
     @property
     def chosen(self) -> dict[str, Any]:
         """What the user chose, by name."""
-        return asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
+        chosen: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
+        return chosen
 
     @property
     @abstractmethod
