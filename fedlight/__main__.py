@@ -23,6 +23,7 @@ Train one segmentation model at many institutions without sharing images, and sc
   audit      attack a run where its data are:   fedlight audit --run runs/quickstart --output audit
   plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
+             public data sets:               fedlight data list | info NAME | prepare NAME --source DIR --root DIR
   report     report what a benchmark found:  fedlight report runs/retina
   runs       list runs, or compare some:     fedlight runs [DIR]; fedlight runs --compare RUN RUN
   watch      follow a run from another terminal:   fedlight watch RUN

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 
 from fedlight import method_pages
 from fedlight.data import FolderSites, SyntheticSites
+from fedlight.data.datasets import DATASETS
 from fedlight.data.findings import KINDS
 from fedlight.executors import InProcess, MultiProcess
 from fedlight.federation import Federation
@@ -157,6 +158,22 @@ def test_a_listed_finding_can_be_reported() -> None:
     for row in table(DATA, "Sentence"):
         for part in row[0].strip("`").split("…"):
             assert part.strip(" :.,") in plain, row[0]
+
+
+# --- public data sets ------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_data_sets_lists_every_one_with_what_it_says() -> None:
+    page = PAGES["datasets.md"].read_text()
+    rows = {row[0].strip("`"): row for row in table(page, "Name", "Sites")}
+    assert rows.keys() == DATASETS.keys() == {row[0].strip("`") for row in table(page, "Name", "In papers")}
+    for name, row in rows.items():
+        dataset = DATASETS[name]()
+        assert row[1].startswith(str(len(dataset.sites())))
+        assert row[3] == ", ".join(dataset.classes[1:])
+        assert ("--download" in row[5]) == bool(dataset.downloads)
+        counts = [number for site in dataset.sites() for number in site.cases]
+        assert all(f"{number:,}" in row[2] for number in counts)
 
 
 # --- architecture ----------------------------------------------------------------------------------------------------
