@@ -28,7 +28,7 @@ def metadata(model: Exportable) -> dict[str, Any]:
         "pytorch_version": _plain(torch.__version__),
         "numpy_version": np.__version__,
         # MONAI's evaluator is one of ignite's
-        "required_packages_version": {"pytorch-ignite": "0.5.2", "pillow": "11.0"},
+        "required_packages_version": {"pytorch-ignite": "0.5.5", "pillow": "11.0"},
         "task": f"Segmentation of {classes}",
         "description": f"A 2-D network for {classes}, trained in a federation; docs/README.md is its model card.",
         "authors": OWNER,

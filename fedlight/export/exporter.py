@@ -94,10 +94,16 @@ def export_model(
         write_bytes(output, text.encode())
         return [f"{output} is the model card; lines with FILL IN wait for you"]
     model = Exportable(network, graph, preparation, about, text, is_of_volumes(data))
-    return _write(FORMATS[choice], model, output)
+    return write_model(FORMATS[choice], model, output)
 
 
-def _write(format: Format, model: Exportable, output: Path) -> list[str]:
+def write_model(format: Format, model: Exportable, output: Path) -> list[str]:
+    """Writes a model into a folder that is there as a whole or not at all; returns what there is to say.
+
+    Raises:
+        ConfigError: If the format cannot hold it.
+        ExportError: If what was written is another model.
+    """
     format.check(model)
     with staged(output) as part:
         (part / format.file).parent.mkdir(parents=True, exist_ok=True)

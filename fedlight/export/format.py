@@ -62,9 +62,10 @@ class Format(ABC):
         """
         missing = [package for package in self.needs if find_spec(package) is None]
         if missing:
+            are, them = ("are", "them") if len(missing) > 1 else ("is", "it")
             raise ConfigError(
-                f"{name} needs {' and '.join(missing)}, which is not installed. "
-                "Get it with: pip install 'fedlight[export]'."
+                f"{name} needs {' and '.join(missing)}, which {are} not installed. "
+                f"Get {them} with: pip install 'fedlight[export]'."
             )
 
     @abstractmethod

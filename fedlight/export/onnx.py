@@ -26,6 +26,7 @@ class Onnx(Format):
         """Writes the graph, its weights inside."""
         graph, multiple = model.graph, model.task.stride
         image = {0: "batch", 2: "height", 3: "width"}
+        alike = {0: torch.export.Dim.AUTO}  # torch finds that it is the batch; to be told so is worth a warning to it
         try:
             program = torch.onnx.export(
                 graph,
@@ -33,7 +34,7 @@ class Onnx(Format):
                 dynamo=True,
                 input_names=graph.inputs,
                 output_names=("logits",),
-                dynamic_shapes=(image, *({0: "batch"} for _ in graph.statistics)),
+                dynamic_shapes=(image, *(alike for _ in graph.statistics)),
                 verbose=False,
             )
         except Exception as error:  # as many kinds as there are steps
