@@ -265,7 +265,8 @@ class Federation:
             site: Whose model to take, where sites keep parameters or running statistics of their own.
             ckpt_path: The run's folder.
         """
-        load_model(trained(self.run_folder, ckpt_path), model, datamodule, self.seed, site)
+        _, plugins = prototypes(self.aggregator, self.plugins)
+        load_model(trained(self.run_folder, ckpt_path), model, datamodule, self.seed, site, plugins)
         if self.local.buffers == "recalibrate" and buffers_of(model):
             recalibrate(model, readable_images(datamodule, [Path(input)], Path(output)))
         try:

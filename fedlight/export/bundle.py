@@ -18,7 +18,7 @@ from torch import Tensor
 from fedlight.errors import ConfigError, ExportError
 from fedlight.export.bundle_inference import inference
 from fedlight.export.bundle_metadata import metadata
-from fedlight.export.format import Exportable, Format
+from fedlight.export.format import Exportable, Format, first_words
 from fedlight.export.graph import Plain
 from fedlight.export.torchscript import deprecated, write_trace
 
@@ -73,7 +73,7 @@ class MonaiBundle(Format):
             try:
                 verify_net_in_out("network", device="cpu", n=4, bundle_root=str(folder), **files)
             except (KeyError, ValueError, RuntimeError) as error:
-                raise ExportError(f"MONAI refuses the bundle: {' '.join(str(error).split())[:200]}") from error
+                raise ExportError(f"MONAI refuses the bundle ({first_words(error)}). Choose torchscript.") from error
             parser = ConfigParser()
             parser.read_config(files["config_file"])
             parser["bundle_root"], parser["device"] = str(folder), "cpu"

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fedlight.checkpoint import RunFolder
 from fedlight.data.federated import FederatedDataModule
-from fedlight.errors import ConfigError
+from fedlight.errors import ConfigError, ExportError
 from fedlight.export.about import describe, graph_of, is_of_volumes, preparation_of
 from fedlight.export.card import NAME, card
 from fedlight.export.comparison import TOLERANCE, Comparison, compare
-from fedlight.export.format import Exportable, Format
+from fedlight.export.format import Exportable, Format, first_words
 from fedlight.export.formats import FORMATS
 from fedlight.export.ledger import ledger
 from fedlight.export.record import Record
@@ -108,7 +108,7 @@ def write_model(format: Format, model: Exportable, output: Path) -> list[str]:
     with staged(output) as part:
         (part / format.file).parent.mkdir(parents=True, exist_ok=True)
         format.write(model, part)
-        found = compare(model.graph, format.reopen(model, part), model.task.stride)
+        found = _tried(format, model, part)
         found.check(format.file)
         about = {**model.about, "file": _file(format, part), "comparison": _compared(found)}
         (part / DESCRIPTION).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
@@ -119,6 +119,18 @@ def write_model(format: Format, model: Exportable, output: Path) -> list[str]:
         f"{found.difference:.2g}, {TOLERANCE:g} are allowed (batch x height x width {sizes})",
         f"{output / DESCRIPTION} says what it must be given, {output / NAME} where it is from",
     ]
+
+
+def _tried(format: Format, model: Exportable, folder: Path) -> Comparison:
+    """Opens a file again and compares it, whatever the program that it is for makes of it."""
+    try:
+        return compare(model.graph, format.reopen(model, folder), model.task.stride)
+    except ExportError:
+        raise
+    except Exception as error:  # as many kinds as there are programs
+        raise ExportError(
+            f"{format.file} cannot be run at every size ({first_words(error)}). It is not kept; choose another format."
+        ) from error
 
 
 def _segmentation(task: FederatedModule) -> SegmentationTask:

@@ -38,6 +38,16 @@ class Exportable:
     volumes: bool = False
 
 
+def first_words(error: Exception) -> str:
+    r"""Returns the first line of what an error says, for a sentence.
+
+    >>> first_words(RuntimeError("  no such operator\na long report")), first_words(RuntimeError())
+    ('no such operator', 'RuntimeError')
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " ".join((lines[0] if lines else type(error).__name__).split())[:200]
+
+
 class Format(ABC):
     """Writes a model and opens it again."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedlight.errors import ExportError
-from fedlight.export.format import Exportable, Format
+from fedlight.export.format import Exportable, Format, first_words
 
 KEY = "fedlight"
 """Under which the description is in a file's own metadata, too."""
@@ -38,7 +38,8 @@ class Onnx(Format):
                 verbose=False,
             )
         except Exception as error:  # as many kinds as there are steps
-            raise ExportError(_reason(error)) from error
+            said = first_words(error)
+            raise ExportError(f"this network cannot be written as ONNX ({said}). Choose another format.") from error
         assert program is not None  # as no file was named
         program.model.metadata_props[KEY] = json.dumps(model.about)
         program.save(folder / self.file, external_data=False)
@@ -49,6 +50,7 @@ class Onnx(Format):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # what goes wrong is raised
         session = onnxruntime.InferenceSession(folder / self.file, options, providers=["CPUExecutionProvider"])
         names = [each.name for each in session.get_inputs()]
 
@@ -57,9 +59,3 @@ class Onnx(Format):
             return torch.from_numpy(session.run(None, given)[0])
 
         return run
-
-
-def _reason(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    said = " ".join((lines[0] if lines else type(error).__name__).split())[:200]
-    return f"this network cannot be written as ONNX ({said}). Choose another format."

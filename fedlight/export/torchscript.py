@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fedlight.errors import ExportError
-from fedlight.export.format import Exportable, Format
+from fedlight.export.format import Exportable, Format, first_words
 from fedlight.export.graph import Graph
 
 DESCRIPTION = "fedlight.json"
@@ -53,7 +53,7 @@ def write_trace(graph: Graph, model: Exportable, path: Path) -> None:
             traced = torch.jit.trace(graph, example, check_trace=False)  # type: ignore[no-untyped-call]
             torch.jit.save(traced, path, _extra_files={DESCRIPTION: json.dumps(model.about)})
     except RuntimeError as error:
-        said = " ".join(str(error).split())[:200]
+        said = first_words(error)
         raise ExportError(f"this network cannot be traced ({said}). Choose safetensors.") from error
 
 

@@ -68,11 +68,12 @@ def test_the_metadata_of_a_bundle_passes_monais_check(tmp_path: Path) -> None:
     }
     named = [*("version", "monai_version", "pytorch_version", "numpy_version", "task", "description")]
     named += ["authors", "copyright"]
+    text = {"type": "string", "minLength": 1}
     schema = {
         "type": "object",
         "required": ["schema", "changelog", "required_packages_version", "network_data_format", *named],
         "properties": {
-            **{name: {"type": "string", "minLength": 1} for name in named},
+            **dict.fromkeys(named, text),
             "network_data_format": {
                 "properties": {
                     "inputs": {"required": ["image"], "additionalProperties": tensor},

@@ -21,6 +21,7 @@ from fedlight.errors import ConfigError
 from fedlight.federation import Federation
 from fedlight.tasks import SegmentationTask
 from tests.conftest import small_sites, small_task
+from tests.export.models import write_picture
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 SMALL = [
@@ -145,7 +146,7 @@ def test_parameters_that_a_site_keeps_are_in_its_own_file(federate: Federate, wh
         exported(federation, run, None)
 
 
-def test_a_personal_model_is_the_one_that_is_written(federate: Federate) -> None:
+def test_a_personal_model_is_the_one_that_is_written_and_that_predicts(federate: Federate) -> None:
     federation = federate(plugins=[Ditto()], rounds=2, local_steps=2)
     run = federation.fit(small_task(), small_sites()).path
     weights = exported(federation, run, "site1")
@@ -154,6 +155,10 @@ def test_a_personal_model_is_the_one_that_is_written(federate: Federate) -> None
     personal = kept["plugins"]["Ditto"]["params"]
     assert personal
     assert all(torch.equal(weights[name], value) for name, value in personal.items())
+    write_picture(Path("images/a.png"), 16, 16)
+    task = small_task()
+    federation.predict(task, small_sites(), "images", "predicted", site="site1", ckpt_path=str(run))
+    assert all(torch.equal(task.get_parameter(name), value) for name, value in personal.items())
 
 
 def test_models_that_are_no_whole_ones_are_refused(federate: Federate) -> None:

@@ -30,7 +30,7 @@ BINARY = {"classes": ("background", "vessel"), "patch_size": 16}
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_gives_the_networks_logits_at_sizes_that_were_not_compared(name: Any, tmp_path: Path) -> None:
-    model = exportable(folders(normalise="z-score", **BINARY))
+    model = exportable(folders(normalise="z-score", **BINARY), encoder_depth=3)
     sentences = write_model(FORMATS[name], model, tmp_path / "out")
     assert "the largest difference is" in sentences[0]
     reopened = FORMATS[name].reopen(model, tmp_path / "out")
@@ -123,6 +123,21 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Safetensors, "reopen", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_model(Safetensors(), exportable(folders(**BINARY)), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_run_is_one_sentence_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("Non-zero status code\nat node 3")
+
+    monkeypatch.setattr(Safetensors, "reopen", lambda *_: broken)
+    with pytest.raises(ExportError) as error:
+        write_model(Safetensors(), exportable(folders(**BINARY)), tmp_path / "out")
+    assert str(error.value) == (
+        "model.safetensors cannot be run at every size (Non-zero status code). It is not kept; choose another format."
+    )
     assert list(tmp_path.iterdir()) == []
 
 
