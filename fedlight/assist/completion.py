@@ -24,6 +24,7 @@ _OWN: Mapping[str, Sequence[str]] = {
     "validate": ("--run", "--ckpt_path", "--which"),
     "test": ("--run", "--ckpt_path", "--which"),
     "predict": ("--run", "--input", "--output", "--probabilities", "--site"),
+    "export": ("--run", "--format", "--output", "--which", "--site"),
     "styles": ("--run", "--output", "--stage", "--compare"),
 }
 """Commands that take settings, and what they take beside them."""
