@@ -16,6 +16,8 @@ Train one segmentation model at many institutions without sharing images, and sc
   validate   score a run on the sites' validation cases:   fedlight validate --run runs/quickstart
   test       score a run on test cases and at the held-out institution:   fedlight test --run runs/quickstart
   predict    segment images with a run:      fedlight predict --run runs/quickstart --input DIR --output DIR
+  export     write a run's model for other programs, with its model card:
+             fedlight export --run runs/quickstart --format onnx --output exported
   styles     draw what every style plugin makes of the sites' images:   fedlight styles -c CONFIG [--run RUN]
   benchmark  every algorithm with every site held out in turn:
              fedlight benchmark -c configs/quickstart.yaml --algorithms style_align --output runs/benchmark
@@ -23,6 +25,7 @@ Train one segmentation model at many institutions without sharing images, and sc
   audit      attack a run where its data are:   fedlight audit --run runs/quickstart --output audit
   plugins    list methods, or print the card of one:   fedlight plugins [NAME]
   data       look at data before training:   fedlight data check ROOT
+             public data sets:               fedlight data list | info NAME | prepare NAME --source DIR --root DIR
   report     report what a benchmark found:  fedlight report runs/retina
   runs       list runs, or compare some:     fedlight runs [DIR]; fedlight runs --compare RUN RUN
   watch      follow a run from another terminal:   fedlight watch RUN

@@ -28,7 +28,7 @@ from fedlight.configs import empty_groups, read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
 from fedlight.deploy.command import deploy
 from fedlight.document import show
-from fedlight.errors import ConfigError, DamagedFileError
+from fedlight.errors import ConfigError, DamagedFileError, ExportError
 from fedlight.executors import Flower, InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters, unknown_setting
@@ -79,7 +79,7 @@ def _settings(parser: argparse.ArgumentParser) -> list[str]:
 
 
 class FederatedCLI(LightningCLI):
-    """``fedlight fit | validate | test | predict | styles | privacy | audit``: a federation from configs."""
+    """``fedlight fit | validate | test | predict | export | styles | privacy | audit``: a federation from configs."""
 
     exit_code = 0
 
@@ -142,6 +142,12 @@ class FederatedCLI(LightningCLI):
         done = f"{len(rows) - failed} of {len(rows)} images segmented into {arguments['output']}"
         sys.stdout.write(f"{done}; predictions.csv names every one\n")
         self.exit_code = 1 if failed else 0
+
+    def export(self, **arguments: Any) -> None:
+        """Writes a model for other programs and says how far it is from the run's own."""
+        federation: Any = self.trainer
+        for sentence in federation.export(**arguments):
+            sys.stdout.write(f"{sentence}\n")
 
     def styles(self, **arguments: Any) -> None:
         """Draws styles and features and says where they are."""
@@ -206,7 +212,7 @@ def run(arguments: Sequence[str]) -> int:
             return _run(arguments)
     except ConfigError as error:
         return _say(error, 2)
-    except (RoundFailedError, DamagedFileError) as error:
+    except (RoundFailedError, DamagedFileError, ExportError) as error:
         return _say(error, 1)
     except OSError as error:
         about = f" ({error.filename})" if error.filename else ""
@@ -277,7 +283,7 @@ def _discover(files: Sequence[str]) -> None:
         raise ConfigError(str(error)) from error
 
 
-COMMANDS = ("fit", "validate", "test", "predict", "styles", "privacy", "audit")
+COMMANDS = ("fit", "validate", "test", "predict", "export", "styles", "privacy", "audit")
 
 
 def _known(command: str) -> None:

@@ -45,13 +45,31 @@ def plugins(arguments: Sequence[str]) -> int:
     return 0
 
 
+DATA = ("check", "list", "info", "prepare")
+"""What ``fedlight data`` can do."""
+
+
 def data(arguments: Sequence[str]) -> int:
+    """Looks at a folder of sites, or lists, explains and prepares public data sets."""
+    from fedlight.assist import datasets
+
+    parser = Arguments(
+        "fedlight data",
+        "check: look at data before any training. list, info, prepare: public data sets. See also fedlight data check "
+        "--help, and so on.",
+    )
+    parser.add_argument("command", choices=DATA)
+    command = parser.parse_args(arguments[:1]).command
+    known = {"check": _check, "list": datasets.list_all, "info": datasets.info, "prepare": datasets.prepare}
+    return known[command](arguments[1:])
+
+
+def _check(arguments: Sequence[str]) -> int:
     """Looks at a folder of sites before any training; exit code 2 if it cannot be trained on."""
     from fedlight.data.check import check, render
     from fedlight.data.contact_sheet import contact_sheet
 
-    parser = Arguments("fedlight data", "Look at data before any training.")
-    parser.add_argument("command", choices=["check"])
+    parser = Arguments("fedlight data check", "Look at data before any training.")
     parser.add_argument("root", nargs="?", help="folder with one folder a site, each with images/ and masks/")
     parser.add_argument("-c", "--config", type=Path, help="check the data of a config, as fit would")
     parser.add_argument("--held_out", nargs="+", help="sites that take no part")

@@ -9,3 +9,7 @@ class ConfigError(ValueError):
 
 class DamagedFileError(ValueError):
     """A file of a run that is not what was written; the message names it."""
+
+
+class ExportError(ValueError):
+    """A model that could not be written, or that is another one after it was written."""

@@ -22,16 +22,19 @@ from fedlight.disclosure import officers_page
 from fedlight.document import Page, require_ending, write
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
+from fedlight.export import Choice, check_output, export_model, read_record
 from fedlight.history import rebased
 from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless
 from fedlight.preparation import (
     ConfigError,
     build,
     check_codecs,
+    check_exported_config,
     check_rounds,
     check_secure,
     check_secure_sites,
     check_trainer,
+    check_whole,
     prepare,
     prototypes,
 )
@@ -262,13 +265,52 @@ class Federation:
             site: Whose model to take, where sites keep parameters or running statistics of their own.
             ckpt_path: The run's folder.
         """
-        load_model(trained(self.run_folder, ckpt_path), model, datamodule, self.seed, site)
+        _, plugins = prototypes(self.aggregator, self.plugins)
+        load_model(trained(self.run_folder, ckpt_path), model, datamodule, self.seed, site, plugins)
         if self.local.buffers == "recalibrate" and buffers_of(model):
             recalibrate(model, readable_images(datamodule, [Path(input)], Path(output)))
         try:
             return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
         except ValueError as error:  # no image among the inputs
             raise ConfigError(str(error)) from error
+
+    def export(
+        self,
+        model: FederatedModule,
+        datamodule: FederatedDataModule,
+        format: Choice,
+        output: str,
+        which: Which = "selected",
+        site: str | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[str]:
+        """Writes a run's model for other programs, opens it again and compares; or its model card alone.
+
+        Args:
+            model: The task.
+            datamodule: Says how images are read and normalised; its own cases are not touched.
+            format: onnx, torchscript, safetensors or monai-bundle, each with a description and the model card; or card.
+            output: Folder to make; for the card, a file that ends in .md.
+            which: The selected model, or that of the last round.
+            site: Whose model to take, where sites keep parameters or running statistics of their own.
+            ckpt_path: The run's folder.
+
+        Returns:
+            What there is to say, sentence by sentence.
+
+        Raises:
+            ConfigError: If it cannot be written as that; nothing is left of it then.
+            ExportError: If what was written gives other logits; nothing is left of it then.
+        """
+        check_output(format, Path(output))
+        folder = trained(self.run_folder, ckpt_path)
+        if self.config:
+            check_exported_config(folder.config(), self.config)
+        aggregator, plugins = prototypes(self.aggregator, self.plugins)
+        round = load_model(folder, model, datamodule, self.seed, site, plugins, which)
+        check_whole(model, plugins, self.local.buffers, site)
+        record = read_record(folder, round, which, site)
+        return export_model(self, [aggregator, *plugins], folder, record, model, datamodule, format, Path(output))
 
     def styles(
         self,

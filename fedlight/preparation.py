@@ -22,7 +22,7 @@ from fedlight.plugins.combinations import check_shared, check_together
 from fedlight.privacy.example_level import ExampleLevel, check_run
 from fedlight.randomness import seeded
 from fedlight.secure_aggregation import SecureAggregation
-from fedlight.state import parameters_of
+from fedlight.state import buffers_of, parameters_of
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.trainer import make_trainer
 
@@ -365,6 +365,47 @@ def check_scored_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Non
         raise ConfigError(
             f"a run is scored on the data that it was trained with, got another config: {', '.join(changed[:3])}. "
             "Take the change back; only the root may lie elsewhere."
+        )
+
+
+def check_exported_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Checks that a run's model is exported as what it is: with its own data's preparation, method and protections.
+
+    Raises:
+        ConfigError: Naming the first settings that differ: a description or a card would be wrong.
+    """
+    exempt = ("federation.", *_MAY_CHANGE)
+    may_change = (*(name for name in _MAY_CHANGE_FOR_SCORING if name not in exempt), *_MAY_CHANGE)
+    changed = differences(saved, now, may_change)
+    if changed:
+        raise ConfigError(
+            f"a run is exported with the config that it was trained with, got another: {', '.join(changed[:3])}. "
+            "Take the change back."
+        )
+
+
+def check_whole(module: FederatedModule, plugins: Sequence[ClientPlugin], buffers: str, site: str | None) -> None:
+    """Checks that a model which was loaded is a whole one.
+
+    Args:
+        module: Holds it.
+        plugins: Client plugins of the run.
+        buffers: Policy for running statistics.
+        site: Whose it is; None for that of all sites.
+
+    Raises:
+        ConfigError: If parameters or running statistics in it are nobody's.
+    """
+    params, kept = parameters_of(module), buffers_of(module)
+    if buffers == "recalibrate" and kept:
+        raise ConfigError(
+            "buffers must be average or local for an export, got recalibrate: this run's statistics are those of the "
+            "images that are predicted. Use fedlight predict."
+        )
+    if site is None and (any(plugin.private(params) for plugin in plugins) or (buffers == "local" and kept)):
+        raise ConfigError(
+            "site must be that of a model in the run's folder, got nothing: what this run's sites keep of their models "
+            "is elsewhere. Only models that all sites share can be exported then."
         )
 
 

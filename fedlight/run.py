@@ -20,6 +20,7 @@ from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
 from fedlight.executors import ClientFactory, Executor, InProcess
 from fedlight.history import History
+from fedlight.plugins import ClientPlugin
 from fedlight.plugins.disclosure import beyond_site_level
 from fedlight.preparation import (
     ConfigError,
@@ -341,26 +342,54 @@ def load_model_file(path: Path, module: FederatedModule) -> int:
 
 
 def load_model(
-    folder: RunFolder, module: FederatedModule, data: FederatedDataModule, seed: int, site: str | None
-) -> None:
-    """Builds a task and loads the model to predict with: the shared one, or that of a site.
+    folder: RunFolder,
+    module: FederatedModule,
+    data: FederatedDataModule,
+    seed: int,
+    site: str | None,
+    plugins: Sequence[ClientPlugin] = (),
+    which: Which = "selected",
+) -> int:
+    """Builds a task, loads the model to predict with, the shared one or that of a site, and returns its round.
+
+    Args:
+        folder: Of the run.
+        module: The task.
+        data: Says what images are like.
+        seed: Of the run.
+        site: Whose model it is to be, where sites keep something of their own.
+        plugins: Client plugins of the run: one may have trained a personal model.
+        which: The selected model, or that of the last round.
 
     Raises:
         ConfigError: If sites keep something of their own and none is named, or one is named that does not.
     """
     module.forgo_pretraining()
     build(module, data, (), seed)
-    load_model_file(folder.selected, module)
+    round = load_model_file(folder.model(which), module)
     owners = sorted(path.parent.name for path in folder.sites.glob("*/selected.safetensors"))
     if site is None and not owners:
-        return
+        return round
     if site not in owners:
         known = f"one of {', '.join(owners)}" if owners else "left out: this run has one model for all"
         raise ConfigError(
             f"site must be {known}, got {site or 'nothing'}. Sites with parameters of their own have a model each."
         )
-    saved = SiteStore(folder.sites / site).selected()
-    state.load(module, saved["own"] if saved else {})
+    store = SiteStore(folder.sites / site)
+    saved = store.selected() if which == "selected" else store.load(round)
+    if saved is None:
+        raise ConfigError(f"{store.folder} must hold what {site} keeps, but it is missing. Bring it back.")
+    _load_own(module, plugins, saved)
+    return round
+
+
+def _load_own(module: FederatedModule, plugins: Sequence[ClientPlugin], saved: Mapping[str, Any]) -> None:
+    """Loads what a site kept into the shared model: parameters and statistics of its own, a personal model."""
+    state.load(module, saved["own"])
+    for plugin in plugins:
+        if type(plugin).personal is not ClientPlugin.personal:
+            plugin.load_state_dict(saved["plugins"][plugin.instance_id])
+            state.load(module, plugin.personal())
 
 
 def _taken(path: Path) -> ConfigError:

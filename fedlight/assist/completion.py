@@ -16,16 +16,21 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 Command = Callable[[Sequence[str]], int]
 
+PARTS: Mapping[str, Sequence[str]] = {"data": ("check", "list", "info", "prepare")}
+"""Commands that are several."""
+
 _OWN: Mapping[str, Sequence[str]] = {
     "fit": ("--ckpt_path", "--profile"),
     "validate": ("--run", "--ckpt_path", "--which"),
     "test": ("--run", "--ckpt_path", "--which"),
     "predict": ("--run", "--input", "--output", "--probabilities", "--site"),
+    "export": ("--run", "--format", "--output", "--which", "--site"),
     "styles": ("--run", "--output", "--stage", "--compare"),
 }
 """Commands that take settings, and what they take beside them."""
 
 _FILES = ("--config", "--run", "--compare", "--input", "--output", "--ckpt_path", "--load", "--splits", "--folder")
+_FOLDERS = ("--source", "--root")
 
 
 def script(shell: str, commands: Mapping[str, Command]) -> str:
@@ -53,7 +58,12 @@ def script(shell: str, commands: Mapping[str, Command]) -> str:
             [("--config", ()), ("--load", ()), *((each, ()) for each in own), *settings],
         )
     for name, command in commands.items():
-        _add(below.add_parser(name, help=name), [(each, ()) for each in _helped(command)])
+        parts = PARTS.get(name, ())
+        found = below.add_parser(name, help=name)
+        if parts:
+            found.add_argument("command", choices=parts)
+        helped = {each for words in ([[part] for part in parts] or [[]]) for each in _helped(command, words)}
+        _add(found, [(each, ()) for each in sorted(helped)])
     below.add_parser("deploy", help="deploy").add_argument("command", choices=["init", "check", "serve", "node", "run"])
     return str(shtab.complete(parser, shell))
 
@@ -84,10 +94,10 @@ def _names(found: Mapping[str, Any]) -> list[str]:
     return [name for each in found.get("oneOf", ()) for name in each.get("examples", ())]
 
 
-def _helped(command: Command) -> list[str]:
-    """Returns the long options that a command's help shows."""
+def _helped(command: Command, words: Sequence[str]) -> list[str]:
+    """Returns the long options that the help of a command, or of a part of it, shows."""
     with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit, ConfigError):
-        command(["--help"])
+        command([*words, "--help"])
     return sorted(set(re.findall(r"^ +(?:-\w[^,\n]*, )?(--\w+)", shown.getvalue(), re.MULTILINE)) - {"--help"})
 
 
@@ -97,5 +107,5 @@ def _add(parser: argparse.ArgumentParser, found: Sequence[tuple[str, Sequence[st
     for name, values in dict(found).items():
         names = ["-c", name] if name == "--config" else [name]
         action: Any = parser.add_argument(*names, choices=list(values) or None)
-        if name in _FILES or name.endswith((".root", ".run_folder", ".splits", ".availability")):
+        if name in (*_FILES, *_FOLDERS) or name.endswith((".root", ".run_folder", ".splits", ".availability")):
             action.complete = shtab.FILE

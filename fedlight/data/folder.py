@@ -15,7 +15,7 @@ from fedlight.data.image_files import FileSource, MaskValues
 from fedlight.data.preparation import Normalise, Preparation
 from fedlight.data.site_folders import find_sites, match_files
 from fedlight.data.source import Entry, Source
-from fedlight.data.splits import Fractions, Split, check_explicit, read_splits, split
+from fedlight.data.splits import Fractions, Split, check_explicit, patient, read_splits, split
 from fedlight.data.transforms import TransformConfig
 from fedlight.data.volume_files import Axis, open_stack
 from fedlight.data.volumes import VolumeSource
@@ -166,7 +166,7 @@ class FolderSites(CaseSites):
     def _entries(self, site: str, pattern: re.Pattern[str] | None, findings: Findings) -> list[Entry]:
         entries = []
         for files in match_files(site, self.folder or Path(self.root) / site, findings):
-            group = _group(files.name, pattern)
+            group = patient(files.name, pattern)
             if group is None:
                 findings.case("group", site, files.name)
             source = self._source(files.image, files.mask, files.fov)
@@ -240,10 +240,3 @@ class FolderSites(CaseSites):
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (size, size) if isinstance(size, int) else size
-
-
-def _group(name: str, pattern: re.Pattern[str] | None) -> str | None:
-    if pattern is None:
-        return name
-    found = pattern.search(name)
-    return None if found is None else next((part for part in found.groups() if part is not None), found.group())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,7 @@ def read_image(path: Path, channels: int) -> Pixels:
     Raises:
         CaseError: If the file cannot be read, or has another number of channels.
     """
-    pixels = _pixels(_open(path), path)  # (H, W, 1 or 3)
+    pixels = pixels_of(open_image(path), path)  # (H, W, 1 or 3)
     if pixels.shape[2] == channels:
         return pixels
     if channels == 1 and _is_grey(pixels):
@@ -44,30 +46,44 @@ def read_values(path: Path) -> Pixels:
     Raises:
         CaseError: If the file cannot be read, or differs between its colour channels.
     """
-    image = _open(path)
+    image = open_image(path)
     if image.mode == "P" and not _has_grey_palette(image):
         return np.array(image)
-    pixels = _pixels(image, path)  # (H, W, 1 or 3)
+    pixels = pixels_of(image, path)  # (H, W, 1 or 3)
     if not _is_grey(pixels):
         raise CaseError(("mask colour", path.stem))
     return pixels[..., 0]
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """Opens the first page or frame of an image, which may lie in a ``.gz`` file, turned as its EXIF orientation says.
+
+    Raises:
+        CaseError: If the file cannot be read.
+    """
     # Pillow raises SyntaxError, struct.error and more on broken files: every one of them means "unreadable"
     try:
-        with Image.open(path) as image:
+        with _stream(path) as file, Image.open(file) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except Exception as error:
         raise CaseError(("unreadable", f"{path.parent.name}/{path.name} ({_reason(error)})")) from error
 
 
+def _stream(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
 def _reason(error: Exception) -> str:
     return "unknown format" if "cannot identify" in str(error) else str(error) or type(error).__name__
 
 
-def _pixels(image: Image.Image, path: Path) -> Pixels:
+def pixels_of(image: Image.Image, path: Path) -> Pixels:
+    """Returns an open image, (H, W, 1 or 3), uint8 or, of a grey one, uint16; ``path`` is for messages.
+
+    Raises:
+        CaseError: If it has more than 16 bits, negative or fractional values.
+    """
     if image.mode in _SIXTEEN:
         return np.asarray(image).astype(np.uint16)[..., None]
     if image.mode in ("I", "F"):

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from fedlight.data.federated import Stage
 from fedlight.data.findings import Findings, listing
-from fedlight.data.source import Entry
 
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
 
 Split = Mapping[str, Stage]
 """Case name -> split."""
+
+
+class Member(Protocol):
+    """A case of a site."""
+
+    @property
+    def name(self) -> str:
+        """Unique at its site."""
+
+    @property
+    def group(self) -> str:
+        """The patient."""
+
+
+def patient(name: str, pattern: re.Pattern[str] | None) -> str | None:
+    """Finds the patient in the name of a case; None if the pattern does not match, the name if there is no pattern.
+
+    >>> patient("Image_01L", re.compile("^Image_[0-9]+")), patient("Image_01L", None)
+    ('Image_01', 'Image_01L')
+    """
+    if pattern is None:
+        return name
+    found = pattern.search(name)
+    return None if found is None else next((part for part in found.groups() if part is not None), found.group())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +67,7 @@ class Fractions:
             )
 
 
-def split(site: str, entries: Sequence[Entry], fractions: Fractions, findings: Findings) -> Split:
+def split(site: str, entries: Sequence[Member], fractions: Fractions, findings: Findings) -> Split:
     """Splits the cases of a site by patient.
 
     Patients are put in an order that depends only on seed, site and patient. From its front, validation and then test
@@ -127,7 +152,7 @@ def _repeats(row: dict[str, str], result: dict[str, dict[str, Stage]], stages: M
     return known
 
 
-def check_explicit(site: str, entries: Sequence[Entry], stages: Split, findings: Findings) -> Split:
+def check_explicit(site: str, entries: Sequence[Member], stages: Split, findings: Findings) -> Split:
     """Checks an explicit split against the cases of a site and returns the part that exists."""
     names = {entry.name for entry in entries}
     found = {name: stage for name, stage in stages.items() if name in names}
@@ -144,7 +169,7 @@ def check_explicit(site: str, entries: Sequence[Entry], stages: Split, findings:
     return found
 
 
-def _check_groups(site: str, entries: Sequence[Entry], stages: Split, findings: Findings) -> None:
+def _check_groups(site: str, entries: Sequence[Member], stages: Split, findings: Findings) -> None:
     seen: dict[str, set[Stage]] = defaultdict(set)
     for entry in entries:
         if entry.name in stages:

@@ -49,7 +49,8 @@ class _Officer:
     def __init__(self, federation: Federation, run: Run, rehearsal: Rehearsal, totals: Totals) -> None:
         self.federation, self.run, self.rehearsal, self.totals = federation, run, rehearsal, totals
         self.share_cases = federation.local.share_cases
-        self.beyond = beyond_site_level((run.server.aggregator, *run.server.plugins), self.share_cases)
+        self.plugins = (run.server.aggregator, *run.server.plugins)
+        self.beyond = beyond_site_level(self.plugins, self.share_cases)
         # the site that shares the most; of plugins, sites with few images share less
         self.most = max(run.sites, key=lambda site: sum(len(played.up) for played in rehearsal.rounds[site]))
         self.played = rehearsal.rounds[self.most]
@@ -98,7 +99,7 @@ class _Officer:
         table = Table(("part", "tensors", "rounds", "bytes", "protection"), tuple(rows), frozenset({1, 3}))
         names = " and ".join(type(codec).__name__ for codec in codecs)
         said = [f"Parameters are written by {names}, which is no protection."] if codecs else []
-        said += [f"{name} shares {known.what}." for name, known in disclosures(self.run).items()]
+        said += [f"{name} shares {known.what}." for name, known in disclosures(self.plugins).items()]
         said += self._fewer()
         return Section("After training, a site sends", tuple(said), table)
 
@@ -201,7 +202,7 @@ class _Officer:
     # --- what sections are made of -----------------------------------------------------------------------------------
 
     def _protection(self, part: str) -> str:
-        return of_part(part, self.federation, self.run)
+        return of_part(part, self.federation, self.plugins)
 
     def _written(self, part: str, leaves: Sequence[Leaf]) -> str:
         """Bytes of a part as tensors, or as codecs write it."""
@@ -233,7 +234,7 @@ class _Officer:
             "method": self.run.info.method,
             "beyond_site_level": list(self.beyond),
             "protections": dict(of_run(self.federation)),
-            "shared": {name: asdict(known) for name, known in disclosures(self.run).items()},
+            "shared": {name: asdict(known) for name, known in disclosures(self.plugins).items()},
             "tensors": [
                 {**asdict(leaf), "rounds": self._when([leaf]), "protection": self._protection(leaf.part)}
                 for leaf in _union(self.played)

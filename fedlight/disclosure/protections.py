@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from fedlight.plugins import Disclosure
-from fedlight.run import Run
+from fedlight.plugins import Disclosure, Plugin
 
 if TYPE_CHECKING:
     from fedlight.federation import Federation
@@ -31,16 +30,21 @@ _IN_SHORT = {"example_privacy": "clipped and noised", "secure_aggregation": "mas
 """What the settings of ``of_run`` do to parameters and running statistics."""
 
 
-def of_part(part: str, federation: Federation, run: Run) -> str:
-    """Returns what protects a part of an update: "parameters", "buffers" or "shared/<plugin>"."""
+def of_part(part: str, federation: Federation, plugins: Iterable[Plugin]) -> str:
+    """Returns what protects a part of an update: "parameters", "buffers" or "shared/<plugin>".
+
+    Args:
+        part: Its name in messages.
+        federation: The federation.
+        plugins: Those of the run, the aggregator among them.
+    """
     if part.startswith(_SHARED):
-        known = disclosures(run).get(part.removeprefix(_SHARED))
+        known = disclosures(plugins).get(part.removeprefix(_SHARED))
         own = () if known is None or known.protection == NONE else (known.protection,)
         return "; ".join([*(_IN_SHORT[name] for name in of_run(federation)), *own]) or NONE
     return "; ".join(_IN_SHORT[name] for name in of_run(federation)) or NONE
 
 
-def disclosures(run: Run) -> Mapping[str, Disclosure]:
-    """Returns what the run's plugins say that they share, by their names in messages."""
-    every = (run.server.aggregator, *run.server.plugins)
-    return {plugin.instance_id: known for plugin in every if (known := plugin.discloses()) is not None}
+def disclosures(plugins: Iterable[Plugin]) -> Mapping[str, Disclosure]:
+    """Returns what plugins say that they share, by their names in messages."""
+    return {plugin.instance_id: known for plugin in plugins if (known := plugin.discloses()) is not None}

@@ -190,6 +190,12 @@ class SegmentationTask(FederatedModule):
         """Whether there is one foreground class, and so one logit."""
         return len(self.classes) == 2
 
+    @property
+    def stride(self) -> int:
+        """What both sides of an image must divide by, once the network is built."""
+        encoder: Any = self.network.get_submodule("encoder")
+        return int(encoder.output_stride)
+
     def stages(self) -> Mapping[str, str]:
         """Maps stage names to submodules' names, found once by tracing a small forward pass."""
         if self._stages is None:
@@ -301,9 +307,8 @@ class SegmentationTask(FederatedModule):
         They are padded to the right and below by repeating the last pixel: unlike zeros that adds no edge, and unlike
         mirroring it is defined for every size. GroupNorm sees the padding, less than one stride of it.
         """
-        stride: Any = self.network.get_submodule("encoder").output_stride
         height, width = images.shape[-2:]
-        logits = self(F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate"))
+        logits = self(F.pad(images, (0, -width % self.stride, 0, -height % self.stride), mode="replicate"))
         return logits[..., :height, :width]  # type: ignore[no-any-return]
 
     # --- checkpoints -------------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from fedlight.assist.schema import schema
 
 jsonschema = pytest.importorskip("jsonschema")
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "algorithms").glob("*.yaml")])
+CONFIGS = sorted(
+    path for folder in (".", "algorithms", "datasets") for path in (ROOT / "configs" / folder).glob("*.yaml")
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +106,20 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["fedlight", "fit", "--federation.buffers", ""], "average local recalibrate"),
         (["fedlight", "fit", "--federation.plugins+", "MixS"], "MixStyle"),
         (["fedlight", "runs", "--com"], "--compare"),
+        (["fedlight", "data", "pr"], "prepare"),
+        (["fedlight", "data", "--longest"], "--longest_side"),
     ],
 )
 def test_bash_completes_commands_settings_and_values(bash_script: Path, words: list[str], completed: str) -> None:
     command = ["bash", "-c", COMPLETE, "bash", str(bash_script), *words]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == completed
+
+
+def test_the_parts_of_a_command_that_are_completed_are_those_that_it_has() -> None:
+    from fedlight.assist.completion import PARTS
+    from fedlight.commands import DATA
+
+    assert PARTS["data"] == DATA
 
 
 def test_completion_without_shtab_says_what_to_install(

@@ -108,4 +108,4 @@ def test_families_name_every_style_and_alignment_config(path: Path) -> None:
     classes = [find(one if isinstance(one, str) else one["class_path"]).cls for one in named if one]
     bases = {"style": StyleAugmentation, "alignment": Alignment}
     kinds = {kind for kind, base in bases.items() if any(issubclass(cls, base) for cls in classes)}
-    assert path.stem in ("bigaug", "randconv") or kinds <= FAMILIES.get(path.stem, frozenset())
+    assert path.stem in ("bigaug", "bigaug_half", "randconv") or kinds <= FAMILIES.get(path.stem, frozenset())

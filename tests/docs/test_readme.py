@@ -22,6 +22,7 @@ from fedlight.__main__ import main
 from fedlight.deploy import light
 from tests.benchmark.results import Study
 from tests.contracts.harness import own_registry
+from tests.data.datasets.layouts import LAYOUTS
 from tests.docs.pages import PAGES, ROOT, SHELL, blocks, commands, documented, table
 
 README = PAGES["README.md"].read_text()
@@ -33,6 +34,7 @@ SMALL = shlex.split(
 SMALL_DATA = {
     "configs/quickstart.yaml": shlex.split("--data.image_size 16 --data.cases 6"),
     "configs/retina.yaml": shlex.split("--data.patch_size 16"),
+    "configs/datasets/fundus.yaml": shlex.split("--data.image_size 16"),
     "my_data.yaml": shlex.split("--data.image_size 16"),
 }
 """What makes a documented training tiny, by the first config that it names."""
@@ -96,6 +98,9 @@ class Reader:
             config = arguments[list(arguments).index("-c") + 1]
             assert config in SMALL_DATA, f"no test knows how to make {config} small"
             small += SMALL + SMALL_DATA[config]
+        if arguments[:2] == ["data", "prepare"]:
+            LAYOUTS[arguments[2]](self.folder / arguments[arguments.index("--source") + 1])
+            small += ["--allow_incomplete"]
         if arguments[0] == "audit":
             small += ["--steps", "2", "--size", "16"]
         if arguments[0] == "report" and not Path(arguments[1]).exists():

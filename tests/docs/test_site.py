@@ -106,8 +106,8 @@ def test_no_mark_of_markdown_is_left_over(site: Path) -> None:
 
 def every_command() -> Iterator[str]:
     yield ""
-    for name in (*cli.COMMANDS, *commands.COMMANDS):
-        yield "data check" if name == "data" else name
+    yield from {*cli.COMMANDS, *commands.COMMANDS} - {"data"}
+    yield from (f"data {name}" for name in commands.DATA)
     yield from (f"deploy {name}" for name in ("init", *deploy.COMMANDS))
 
 
