@@ -37,7 +37,8 @@ FAMILIES: Mapping[str, frozenset[str]] = {
 """Arms whose method gives training images or features another style, makes the sites' features agree, or both.
 
 ``bigaug``, ``bigaug_half`` and ``randconv`` count as neither: strong augmentation that needs no federation is a
-reference arm, to which style is added. Nor does harmonisation (``harmofl``), which changes an unseen institution's images too.
+reference arm, to which style is added. Nor does harmonisation (``harmofl``), which changes an unseen institution's
+images too.
 """
 
 _NUMBERS = ["difference", "low", "high", "low_sites", "high_sites", "sites_better", "sites"]
