@@ -32,6 +32,7 @@ from fedlight.preparation import (
     prototypes,
     rehearse,
 )
+from fedlight.real_time import RealTime
 from fedlight.schedule import Plan
 from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
@@ -63,6 +64,8 @@ class Run:
         fresh: Whether no run was started in the folder yet.
         plans: What happens in the rounds that come.
         history: Versions of the model that sites at work started from.
+        clock: The sites at work, where rounds go by the real clock.
+        dated: Whether what a site keeps has the number of the round that it began in (see ``Plan.dated``).
         executor: Where its clients run.
     """
 
@@ -78,6 +81,8 @@ class Run:
     fresh: bool = False
     plans: Iterator[Plan] = field(default_factory=lambda: iter(()))
     history: History = field(default_factory=History)
+    clock: RealTime | None = None
+    dated: bool = False
     executor: Executor = field(default_factory=InProcess)
 
     @classmethod
@@ -173,7 +178,7 @@ class Run:
                 raise _taken(self.folder.path)
             self.folder.create(self.info.config)
             if not self.fresh:
-                self.folder.rewind(self.server.round)
+                self.folder.rewind(self.server.round, self._counted)
             yield
 
     def open(self, executor: Executor) -> None:
@@ -185,7 +190,7 @@ class Run:
         self.executor = executor
         self._check_sites()
         self.num_samples = executor.open(
-            self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
+            self.sites, self.make_client, self.server.round, self.tracker.on_progress, self._counted
         )
         try:
             self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
@@ -253,6 +258,11 @@ class Run:
         self.tracker.finish("finished", summary, artifacts)
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _counted(self) -> dict[str, int]:
+        """The last round of every site that counts, where that may be another than the last that it has trained."""
+        return {site: self.took_part.get(site, 0) for site in self.sites} if self.dated else {}
 
     def _score_unseen(self, broadcast: Broadcast, institution: str) -> Iterable[tuple[str, Evaluation]]:
         private = bool(self.server.private)
