@@ -431,7 +431,7 @@ class Federation:
             sites=tuple(sites),
             evaluations=tuple(evaluations),
             failures=(*failures, *turn.late, *silent),
-            seconds=seconds | turn.seconds,
+            seconds={**seconds, **turn.seconds},
             selected=selected,
             bytes_evaluate=traffic.evaluate,
             metrics=run.server.aggregator.report(),
@@ -492,7 +492,9 @@ class Federation:
             if version != newest:
                 messages[site] = run.history.broadcast(version, now)
                 if plan.dated:
-                    messages[site] = replace(messages[site], context=replace(context, round=version + 1, evaluations={}))
+                    messages[site] = replace(
+                        messages[site], context=replace(context, round=version + 1, evaluations={})
+                    )
         for site, reply in self._ask(run, context, "fit", messages, traffic.sent):
             yield site, self._taken(run, site, reply, now, Started(plan.starts[site], messages[site]), traffic)
         run.history.remember(newest, now, plan.pending)
@@ -507,9 +509,7 @@ class Federation:
             secure = self.local.secure is not None
             yield site, reply if secure else self._taken(run, site, reply, now, started, traffic)
 
-    def _taken(
-        self, run: Run, site: str, reply: object, now: Broadcast, started: Started, traffic: Traffic
-    ) -> object:
+    def _taken(self, run: Run, site: str, reply: object, now: Broadcast, started: Started, traffic: Traffic) -> object:
         """Reads a reply as one of this round: what a site changed that began before is taken to the newest model."""
         stale = now.round - 1 - started.version
         if isinstance(reply, Update):
