@@ -178,7 +178,7 @@ class Deadline(Schedule):
             raise ValueError(f"extra must not be negative, got {self.extra}. 0.5 asks half as many sites again.")
         if self.clock == "real" and self.deadline is None and not self.extra:
             raise ValueError(
-                "Deadline must have a deadline in seconds or extra sites with the real clock, got neither."
+                "deadline, in seconds, or extra must be given for the real clock, got neither. Give one."
             )
         _check_pace(self.spread, self.jitter)
 
