@@ -44,7 +44,7 @@ from fedlight.schedule import Buffered, Plan, Schedule, Synchronous
 from fedlight.secure_aggregation import SecureAggregation
 from fedlight.secure_round import SecureRound
 from fedlight.server import RoundFailedError, Traffic
-from fedlight.state import buffers_of
+from fedlight.state import buffers_of, parameters_of
 from fedlight.stopwatch import measuring, section
 from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
@@ -286,7 +286,10 @@ class Federation:
             site: Whose model to take, where sites keep parameters or running statistics of their own.
             ckpt_path: The run's folder.
         """
-        load_model(trained(self.run_folder, ckpt_path), model, datamodule, self.seed, site)
+        folder = trained(self.run_folder, ckpt_path)
+        if self.executor.remote:
+            self._require_shared(model, datamodule)
+        load_model(folder, model, datamodule, self.seed, site)
         if self.local.buffers == "recalibrate" and buffers_of(model):
             recalibrate(model, readable_images(datamodule, [Path(input)], Path(output)))
         try:
@@ -462,6 +465,8 @@ class Federation:
 
         with section("waiting for sites"):
             found = run.clock.round(number, messages, self._least)
+        if number == self.rounds:  # no round is left to which the others could come
+            run.clock.end()
         context = self._context(run, number, found.cohort)
         trained = {site: started.version + 1 for site, (started, _) in found.replies.items()}
         return _Turn(context, self._arrived(run, context, found.replies, traffic), found.late, {}, trained)
@@ -605,12 +610,32 @@ class Federation:
         if self.local.secure is not None:
             self._check_secure(self.local.secure, len(data.sites))
         run = Run.start(self, model, data, ckpt_path)
+        if self.executor.remote and data.held_out_sites and run.server.private:
+            unseen = ", ".join(data.held_out_sites)
+            log.warning("%s will not be scored: parameters stay at the sites, so there is no model for others", unseen)
         run.dated = self.schedule.dated
         if self.schedule.clock == "real":
             run.clock = RealTime(self.executor, self.schedule, cohorts)
         else:
             run.plans = islice(self.schedule.plans(cohorts), run.server.round, None)
         return run
+
+    def _require_shared(self, model: FederatedModule, data: FederatedDataModule) -> None:
+        """Refuses to predict with a model of which parts never left the sites: the server has them untrained.
+
+        Raises:
+            ConfigError: If sites elsewhere keep parameters or running statistics of their own.
+        """
+        _, plugins = prototypes(self.aggregator, self.plugins)
+        model.forgo_pretraining()
+        build(model, data, (), self.seed)
+        private = any(plugin.private(parameters_of(model)) for plugin in plugins)
+        if private or (self.local.buffers == "local" and buffers_of(model)):
+            kept = "parameters" if private else "running statistics"
+            raise ConfigError(
+                f"predict must have a model of which nothing stays at the sites, got a run in which {kept} do. "
+                "Score it where they are: fedlight deploy run DIR test."
+            )
 
     def _check_secure(self, setting: SecureAggregation, sites: int) -> None:
         """Checks that the server can do with sums, and that there are always enough sites in them."""

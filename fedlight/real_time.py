@@ -84,7 +84,7 @@ class RealTime:
         return Gathered(ask.sites if ask.ends else tuple(answered), answered, late)
 
     def end(self) -> None:
-        """Ends all work: no round is left to which it could come."""
+        """Ends all work."""
         self.executor.stop(list(self.at_work))
         self.at_work.clear()
 

@@ -177,9 +177,7 @@ class Deadline(Schedule):
         if not self.extra >= 0:
             raise ValueError(f"extra must not be negative, got {self.extra}. 0.5 asks half as many sites again.")
         if self.clock == "real" and self.deadline is None and not self.extra:
-            raise ValueError(
-                "deadline, in seconds, or extra must be given for the real clock, got neither. Give one."
-            )
+            raise ValueError("deadline, in seconds, or extra must be given for the real clock, got neither. Give one.")
         _check_pace(self.spread, self.jitter)
 
     def plans(self, cohorts: Cohorts) -> Iterator[Plan]:

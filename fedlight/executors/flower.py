@@ -145,6 +145,7 @@ class Flower(Executor):
         self._secure = make_client.local.secure is not None
         params, buffers = parameters_of(make_client.module), buffers_of(make_client.module)
         self._expected = Expected(params, buffers, self.largest << 20)
+        self._own_statistics = make_client.local.buffers == "local" and bool(buffers)
         self._record = _Record.read(run_folder / "sites.json")
         if not self._scoring:
             self._record.go_back(round, counted)
@@ -273,6 +274,8 @@ class Flower(Executor):
         if private:
             reason = "sites keep parameters of their own, which do not leave them, so there is no model for others"
             return SiteFailure(institution, round, "test", "refused", reason)
+        if self._own_statistics:
+            log.warning("mean and ensemble of the sites' models are not scored: running statistics do not leave them")
         ((_, reply),) = self.call("unseen", {institution: broadcast})  # type: ignore[arg-type]  # a phase of nodes alone
         return [("global", each) for each in reply] if isinstance(reply, tuple) else _failed(reply)
 
