@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from fedlight.checkpoint import RunFolder
 from fedlight.cohort import Cohorts
 from fedlight.schedule import Plan, Schedule
 from fedlight.tracking.jsonl import read_rows
@@ -18,7 +19,7 @@ class Replay(Schedule):
 
     Args:
         run: Folder of the run that is repeated.
-        exponent: As in that run.
+        exponent: Of that run's ``Buffered``, if its folder has no config that says it.
     """
 
     def __init__(self, run: str, exponent: float = 0.5) -> None:
@@ -30,12 +31,17 @@ class Replay(Schedule):
         return True
 
     def check(self, num_sites: int, min_sites: int) -> None:
-        """Checks that there is a record."""
+        """Checks that there is a record, and takes from the run's config how little stale updates count."""
         if not self._recorded():
             raise ValueError(f"run must be the folder of a run with rounds in metrics.jsonl, got {self.run}. Name one.")
+        schedule = (RunFolder(Path(self.run)).config().get("federation") or {}).get("schedule") or {}
+        said = schedule.get("init_args") or {}
+        if said.get("clock") == "simulated":
+            raise ValueError(f"run must have gone by the real clock, got {self.run}. Its own config repeats it.")
+        self.exponent = float(said.get("exponent", self.exponent))
 
     def plans(self, cohorts: Cohorts) -> Iterator[Plan]:
-        """Yields what happened in the rounds of the record; those ends with it."""
+        """Yields what happened in the rounds of the record; they end with it."""
         recorded = self._recorded()
         for number, (cohort, starts) in enumerate(recorded, start=1):
             later = {version for _, other in recorded[number:] for version in other.values()}

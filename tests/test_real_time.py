@@ -17,6 +17,7 @@ from fedlight_algorithms import FedPer, Scaffold
 
 from fedlight import state
 from fedlight.checkpoint import RunFolder, SiteStore
+from fedlight.cli import built
 from fedlight.executors import Flower, InProcess, MultiProcess
 from fedlight.executors.executor import ClientFactory, Reply
 from fedlight.federation import Federation
@@ -296,6 +297,24 @@ def test_what_cannot_be_is_refused_before_any_training(
     with pytest.raises(ConfigError, match=sentence):
         federate(**settings).fit(small_task(), small_sites())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["buffered", "deadline"])
+def test_the_configs_of_schedules_work_and_repeat_their_exponent(name: str, tmp_path: Path) -> None:
+    root = Path(__file__).parents[1] / "configs"
+    files = [str(root / "quickstart.yaml"), str(root / "schedules" / f"{name}.yaml")]
+    federation, _, data = built(["fit", *(part for file in files for part in ("-c", file))])
+    data.prepare()
+    federation.schedule.check(len(data.sites), federation.min_sites)
+    assert federation.schedule.clock == "real"
+    assert federation.executor.concurrent
+    run = RunFolder(tmp_path)
+    run.create(federation.config)
+    rows = [{"round": 1, "kind": "fit", "site": "a"}, {"round": 1, "kind": "round", "cohort": ["a"]}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    replay = Replay(str(tmp_path), exponent=0.25)
+    replay.check(1, 1)
+    assert replay.exponent == {"buffered": 0.5, "deadline": 0.25}[name]
 
 
 def test_a_record_repeats_no_more_rounds_than_it_has(federate: Federate, tmp_path: Path) -> None:
