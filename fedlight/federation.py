@@ -613,6 +613,8 @@ class Federation:
         if self.executor.remote and data.held_out_sites and run.server.private:
             unseen = ", ".join(data.held_out_sites)
             log.warning("%s will not be scored: parameters stay at the sites, so there is no model for others", unseen)
+        if isinstance(self.schedule, Buffered) and self.schedule.clock == "real" and self.evaluate_every == 1:
+            log.warning("every version is scored, which waits for all sites: let evaluate_every be larger than 1")
         run.dated = self.schedule.dated
         if self.schedule.clock == "real":
             run.clock = RealTime(self.executor, self.schedule, cohorts)
@@ -655,6 +657,11 @@ class Federation:
             raise ConfigError(
                 f"executor must be one whose sites work at the same time for schedule.clock real, got {name}. "
                 "Take MultiProcess or Flower, or leave the clock out."
+            )
+        if isinstance(self.schedule, Buffered) and (self.cohort < 1 or self.availability is not None):
+            raise ConfigError(
+                "cohort and availability must be left out with Buffered, as no cohort is drawn there, got "
+                f"{self.cohort:g} and {self.availability}. How many sites work says its concurrency."
             )
         if self.sampling == "poisson" and not self.schedule.left_to_chance:
             raise ConfigError(

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fedlight")
 
+CLOCKED = "real: who is first counts, so the run does not repeat; Replay repeats it from its record"
+"""What the record of a run by the real clock says of it."""
+
 
 @dataclass
 class Run:
@@ -202,7 +205,7 @@ class Run:
         """Writes what a round leaves behind; the server's own state comes last and makes the round final."""
         self.folder.write_checkpoint(self._checkpoint(), selected)
         for site in self.sites if selected and self.own_models and not self.executor.remote else ():
-            self.make_client.store(site).select(self.server.round)
+            self.make_client.store(site).select(self._counted.get(site, self.server.round))
         if selected and self.own_models:
             self.executor.select(self.server.round)
         self.folder.commit(self.server.round, self._state())
@@ -421,4 +424,5 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         num_parameters=sum(value.numel() for value in server.params.values()),
         beyond=beyond_site_level((server.aggregator, *server.plugins), federation.local.share_cases),
         privacy=str(federation.local.example_privacy or ""),
+        clock=CLOCKED if federation.schedule.clock == "real" else "",
     )

@@ -67,6 +67,7 @@ class Job:
         worker: Who does it.
         timer: Its deadline, which jobs may have in common.
         before: The last round that the site had finished when the job began.
+        after: The same when it was done; it counts when the answer is taken.
         stopped: When it was told to end, by the monotonic clock.
     """
 
@@ -77,6 +78,7 @@ class Job:
     worker: int
     timer: Timer
     before: int = 0
+    after: int = 0
     stopped: float | None = None
 
 
@@ -141,6 +143,7 @@ class Desk:
         self._look(0)
         while job not in self._replies:
             self._look(_INTERVAL)
+        self._finished[job.site] = max(self._finished[job.site], job.after)
         return self._replies.pop(job)
 
     def first(self, jobs: Iterable[Job], seconds: float | None) -> Job | None:
@@ -236,7 +239,7 @@ class Desk:
         if job.stopped is not None:
             self._undo(job)
             return
-        self._finished[job.site] = answer.finished
+        job.after = answer.finished
         self._replies[job] = self._crew[job.worker].replies.read(answer.place)
 
     def _replace(self, worker: int, how: str) -> None:
@@ -296,7 +299,6 @@ class Desk:
     def _undo(self, job: Job) -> None:
         """Forgets what a site may have kept of a job that does not count."""
         if job.phase in ("fit", "masked"):
-            self._finished[job.site] = job.before
             self._make_client.store(job.site).rewind(job.before)
 
     def _note(self, text: str) -> None:
