@@ -16,7 +16,9 @@ import queue
 import select
 import threading
 import time
+import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener
@@ -140,13 +142,13 @@ def serve(folder: Path, built: Built) -> None:
 
 
 def _listen(listener: Listener, reception: Reception, watch: Watch) -> None:
-    while True:
-        try:
-            connection = listener.accept()
-        except (AuthenticationError, OSError, EOFError):
-            continue
-        with connection:
-            _serve_one(connection, reception, watch)
+    try:
+        while True:
+            with suppress(AuthenticationError, OSError, EOFError), listener.accept() as connection:
+                _serve_one(connection, reception, watch)
+    except Exception:
+        traceback.print_exc()  # into its own log
+        end_group()  # as nobody listens any more
 
 
 def _serve_one(connection: Connection, reception: Reception, watch: Watch) -> None:

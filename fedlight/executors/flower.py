@@ -259,7 +259,8 @@ class Flower(Executor):
         for site in sites:
             self._next.pop(site, None)
             if site in self._working:
-                self._working[site].stopped = True
+                work = self._working[site]
+                work.stopped, work.end = True, min(work.end, time.monotonic() + self.lease)
 
     def select(self, round: int) -> None:
         """Has every site keep its state of a round apart; it is told with the next message."""
@@ -442,7 +443,7 @@ class _Work:
     Attributes:
         broadcast: What it was sent.
         node: Where it works.
-        end: When it is late, by the monotonic clock.
+        end: When it is late, or will have been told to stop, by the monotonic clock.
         stopped: Whether nobody wants to know any more.
     """
 

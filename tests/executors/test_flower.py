@@ -386,7 +386,8 @@ def test_a_node_that_is_not_needed_is_told_to_end_when_it_asks_and_is_free_again
     leeds = Lasting(Institution(kit / "sites" / "leeds"), times=10**6)
     with connected(kit, leeds=leeds):
         assert fit(kit) == 0
-    assert leeds.phases == ["hello", *["fit", "stop", "evaluate"] * 2]
+    asked = [phase for phase in leeds.phases if phase != "wait"]
+    assert asked == ["hello", *["fit", "stop", "evaluate"] * 2]
     failures = {(row["site"], row["cause"]) for row in rows(run_folder(kit), "failure")}
     assert failures == {("leeds", "unneeded")}
     assert {row["site"] for row in rows(run_folder(kit), "val")} == set(TRAINING)
