@@ -135,7 +135,7 @@ def go_by_the_clock(kit: Path) -> None:
         plain = yaml.safe_load((folder / "run.yaml").read_text())
         plain["load"] = [str(Path(__file__).parents[1] / "executors" / "faulty.py")]
         plain["federation"] |= {"schedule": buffered, "plugins": [slow], "local_steps": 5}
-        if plain["federation"]["executor"]["class_path"].endswith("Flower"):
+        if folder.name == "server":
             plain["federation"]["executor"]["init_args"]["lease"] = 2.0
         (folder / "run.yaml").write_text(yaml.safe_dump(plain))
 
