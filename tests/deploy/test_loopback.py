@@ -128,13 +128,13 @@ def kit(tmp_path: Path) -> Path:
 
 
 def go_by_the_clock(kit: Path) -> None:
-    """Agrees on versions of two updates, and on a slow leeds."""
-    slow = {"class_path": "Slow", "init_args": {"seconds": {"leeds": 8.0}, "folder": str(kit.parent)}}
+    """Agrees on a version of two updates, and on a leeds that takes two minutes."""
+    slow = {"class_path": "Slow", "init_args": {"seconds": {"leeds": 2.0}, "folder": str(kit.parent)}}
     buffered = {"class_path": "Buffered", "init_args": {"buffer": 2, "clock": "real"}}
     for folder in (kit / "server", *(kit / "sites").iterdir()):
         plain = yaml.safe_load((folder / "run.yaml").read_text())
         plain["load"] = [str(Path(__file__).parents[1] / "executors" / "faulty.py")]
-        plain["federation"] |= {"schedule": buffered, "plugins": [slow], "local_steps": 5}
+        plain["federation"] |= {"schedule": buffered, "plugins": [slow], "local_steps": 60, "rounds": 1}
         if folder.name == "server":
             plain["federation"]["executor"]["init_args"]["lease"] = 2.0
         (folder / "run.yaml").write_text(yaml.safe_dump(plain))
@@ -180,7 +180,7 @@ def test_four_nodes_with_tls_and_keys_give_the_bits_of_one_process(kit: Path) ->
         assert bits(folder)[0] == 3
         assert worker(kit, "osaka") != warm["osaka"]
 
-        # by the real clock no version waits for the slow leeds, which says that it is at work and is told to end
+        # by the real clock a version does not wait for leeds, which says that it is at work and is told to end
         go_by_the_clock(kit)
         clocked = str(kit.parent / "clocked")
         versions = fedlight("deploy", "run", server, "fit", "--federation.run_folder", clocked)
