@@ -183,10 +183,10 @@ class RunFolder:
             raise damage
         return None
 
-    def rewind(self, round: int) -> None:
-        """Forgets what sites kept of rounds after ``round``, which were not completed."""
+    def rewind(self, round: int, counted: Mapping[str, int]) -> None:
+        """Forgets what sites kept of rounds after ``round``, or after the last one of theirs that counts."""
         for folder in self.sites.glob("*/"):
-            SiteStore(folder).rewind(round)
+            SiteStore(folder).rewind(counted.get(folder.name, round))
 
     def write_checkpoint(self, checkpoint: Mapping[str, Any], selected: bool) -> None:
         """Writes the model of the last round, a Lightning checkpoint of tensors and plain values.

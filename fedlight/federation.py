@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -40,12 +40,14 @@ from fedlight.preparation import (
 )
 from fedlight.privacy.example_level import ExampleLevel
 from fedlight.profile import show
+from fedlight.real_time import RealTime, Started
+from fedlight.replay import Replay as Replay
 from fedlight.run import Run, load_model, trained
 from fedlight.schedule import Buffered, Plan, Schedule, Synchronous
 from fedlight.secure_aggregation import SecureAggregation
 from fedlight.secure_round import SecureRound
 from fedlight.server import RoundFailedError, Traffic
-from fedlight.state import buffers_of
+from fedlight.state import buffers_of, parameters_of
 from fedlight.stopwatch import measuring, section
 from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
@@ -57,6 +59,25 @@ from fedlight.update import Broadcast, Evaluation, RoundContext, SiteFailure, Up
 log = logging.getLogger("fedlight")
 
 Weighting = Literal["samples", "uniform"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What a round has to go on with.
+
+    Attributes:
+        context: Of the round.
+        replies: Of the sites, which may train only as this is gone through.
+        late: Sites that worked in vain.
+        seconds: Times for the record.
+        trained: The round that each site takes for the one that it worked in, where that may be an earlier one.
+    """
+
+    context: RoundContext
+    replies: Iterator[tuple[str, object]]
+    late: Sequence[SiteFailure]
+    seconds: Mapping[str, float]
+    trained: Mapping[str, int]
 
 
 class Federation:
@@ -76,7 +97,8 @@ class Federation:
             JSON list of lists); the cohort is drawn among those. Rounds with fewer than ``min_sites`` are left out, and
             the file begins anew when it is over. By default all can always be reached.
         schedule: When sites work: in step by default; ``Deadline`` goes on without those that are late, ``Buffered``
-            lets each work at its own pace and counts stale updates less. How long sites take is simulated.
+            lets each work at its own pace and counts stale updates less. How long sites take is simulated, or, with
+            ``clock: real``, what it is. ``Replay`` repeats such a run.
         min_sites: Usable updates that a round needs; with fewer the run stops and its last good state is kept.
         weighting: Whether a site counts by its training cases or like every other.
         buffers: Running statistics of BatchNorm: "average" fuses them over the sites (law of total variance), "local"
@@ -205,6 +227,8 @@ class Federation:
                         raise
                     log.warning("training ends after round %d: the sites have spent their privacy", number - 1)
                     break
+            if run.clock is not None:
+                run.clock.end()
             run.show()
         if watch is not None:
             show(watch, run.server.round - done, run.folder.path)
@@ -265,8 +289,11 @@ class Federation:
             site: Whose model to take, where sites keep parameters or running statistics of their own.
             ckpt_path: The run's folder.
         """
+        folder = trained(self.run_folder, ckpt_path)
+        if self.executor.remote:
+            self._require_shared(model, datamodule)
         _, plugins = prototypes(self.aggregator, self.plugins)
-        load_model(trained(self.run_folder, ckpt_path), model, datamodule, self.seed, site, plugins)
+        load_model(folder, model, datamodule, self.seed, site, plugins)
         if self.local.buffers == "recalibrate" and buffers_of(model):
             recalibrate(model, readable_images(datamodule, [Path(input)], Path(output)))
         try:
@@ -425,16 +452,15 @@ class Federation:
     def _round(self, run: Run, number: int) -> None:
         """Broadcast, local training, aggregation, evaluation, record, checkpoint."""
         begun = time.perf_counter()
-        plan = next(run.plans)
-        context = self._context(run, number, tuple(plan.starts))
         traffic = Traffic()
-        late = [SiteFailure(site, number, "fit", "late", "not done in time (simulated)") for site in plan.late]
+        turn = self._planned(run, number, traffic) if run.clock is None else self._clocked(run, number, traffic)
+        context = turn.context
         try:
-            sites, failures = self._train(run, context, plan, traffic)
+            sites, failures = self._train(run, turn, traffic)
         except RoundFailedError as error:
             run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
             raise
-        run.took_part |= dict.fromkeys((site.site for site in sites), number)
+        run.took_part |= {site.site: turn.trained.get(site.site, number) for site in sites}
         trained = time.perf_counter()
         due = number % self.evaluate_every == 0 or number == self.rounds
         evaluations, silent = self._evaluate(run, context, "evaluate", traffic) if due else ([], [])
@@ -443,15 +469,14 @@ class Federation:
         selected = bool(evaluations) and not silent and run.selection.update(number, run.evaluations)
         ended = time.perf_counter()
         seconds = {"fit": trained - begun, "evaluate": ended - trained, "round": ended - begun}
-        simulated = {} if plan.time is None else {"simulated": plan.time}
         record = RoundRecord(
             round=number,
             rounds=self.rounds,
             cohort=context.cohort,
             sites=tuple(sites),
             evaluations=tuple(evaluations),
-            failures=(*failures, *late, *silent),
-            seconds=seconds | simulated,
+            failures=(*failures, *turn.late, *silent),
+            seconds={**seconds, **turn.seconds},
             selected=selected,
             bytes_evaluate=traffic.evaluate,
             metrics=run.server.aggregator.report(),
@@ -462,33 +487,86 @@ class Federation:
         with section("checkpoint"):
             run.keep(selected or self.select == "last" or run.selection.best_round == 0)
 
-    def _train(
-        self, run: Run, context: RoundContext, plan: Plan, traffic: Traffic
-    ) -> tuple[list[SiteRound], list[SiteFailure]]:
-        """Lets the sites train and moves the global model; returns what they did, and the failures."""
+    def _planned(self, run: Run, number: int, traffic: Traffic) -> _Turn:
+        """Begins a round of which it is known beforehand who takes part."""
+        plan = next(run.plans, None)
+        if plan is None:
+            raise ConfigError(f"rounds must be at most {number - 1}, those of the record, got {self.rounds}. Lower it.")
+        context = self._context(run, number, plan.cohort or tuple(plan.starts))
+        late = [SiteFailure(site, number, "fit", "late", "not done in time (simulated)") for site in plan.late]
+        seconds = {} if plan.time is None else {"simulated": plan.time}
+        trained = {site: version + 1 for site, version in plan.starts.items()} if plan.dated else {}
+        return _Turn(context, self._replies(run, context, plan, traffic), late, seconds, trained)
+
+    def _clocked(self, run: Run, number: int, traffic: Traffic) -> _Turn:
+        """Lets sites begin and waits for those with whom the round goes on, by the real clock."""
+        assert run.clock is not None
+
+        def messages(sites: tuple[str, ...]) -> dict[str, Broadcast]:
+            return run.server.messages(self._context(run, number, sites), sites, "fit")
+
+        with section("waiting for sites"):
+            found = run.clock.round(number, messages, self._least)
+        if number == self.rounds:  # no round is left to which the others could come
+            run.clock.end()
+        context = self._context(run, number, found.cohort)
+        trained = {site: started.version + 1 for site, (started, _) in found.replies.items()}
+        return _Turn(context, self._arrived(run, context, found.replies, traffic), found.late, {}, trained)
+
+    def _least(self, asked: int) -> int:
+        """Returns how many updates a round needs in which so many sites were asked."""
+        secure = self.local.secure
+        return self.min_sites if secure is None else max(self.min_sites, secure.needed(asked))
+
+    def _train(self, run: Run, turn: _Turn, traffic: Traffic) -> tuple[list[SiteRound], list[SiteFailure]]:
+        """Moves the global model by what the sites have trained; returns what they did, and the failures."""
         if self.local.secure is None:
-            return run.server.collect(context, self._replies(run, context, plan, traffic), self.min_sites, traffic)
-        messages = run.server.messages(context, plan.starts, "fit")
+            return run.server.collect(turn.context, turn.replies, self.min_sites, traffic)
         buffers = self.local.buffers == "average" and bool(run.server.public)
         secure = SecureRound(
-            self.local.secure, run.server, context, buffers, self.executor.call, traffic, self.min_sites
+            self.local.secure, run.server, turn.context, buffers, self.executor.call, traffic, self.min_sites
         )
-        return secure.collect(self._ask(run, context, "fit", messages, traffic.sent))
+        return secure.collect(turn.replies)
 
     def _replies(self, run: Run, context: RoundContext, plan: Plan, traffic: Traffic) -> Iterator[tuple[str, object]]:
         """Lets the sites train, each from its version; what a stale one changed is taken to the newest."""
-        now, newest = run.server.broadcast(context), context.round - 1
         messages = run.server.messages(context, plan.starts, "fit")
-        stale = {site: version for site, version in plan.starts.items() if version != newest}
-        messages |= {site: run.history.broadcast(version, now) for site, version in stale.items()}
+        if self.local.secure is not None:
+            yield from self._ask(run, context, "fit", messages, traffic.sent)
+            return
+        now, newest = run.server.broadcast(context), context.round - 1
+        for site, version in plan.starts.items():
+            if version != newest:
+                messages[site] = run.history.broadcast(version, now)
+                if plan.dated:
+                    messages[site] = replace(
+                        messages[site], context=replace(context, round=version + 1, evaluations={})
+                    )
         for site, reply in self._ask(run, context, "fit", messages, traffic.sent):
-            if isinstance(reply, Update):
-                traffic.up[site] = reply.bytes_by_part
-            opened = run.server.opened(site, reply, messages[site] if site in stale else now)
-            if site in stale and isinstance(opened, Update):
-                opened = self._rebased(opened, messages[site], now, newest - stale[site])
-            yield site, opened
+            yield site, self._taken(run, site, reply, now, Started(plan.starts[site], messages[site]), traffic)
         run.history.remember(newest, now, plan.pending)
+
+    def _arrived(
+        self, run: Run, context: RoundContext, replies: Mapping[str, tuple[Started, object]], traffic: Traffic
+    ) -> Iterator[tuple[str, object]]:
+        """Reads what sites have trained that began when they were free."""
+        now = run.server.broadcast(context)
+        for site, (started, reply) in replies.items():
+            traffic.sent(site, started.message)
+            secure = self.local.secure is not None
+            yield site, reply if secure else self._taken(run, site, reply, now, started, traffic)
+
+    def _taken(self, run: Run, site: str, reply: object, now: Broadcast, started: Started, traffic: Traffic) -> object:
+        """Reads a reply as one of this round: what a site changed that began before is taken to the newest model."""
+        stale = now.round - 1 - started.version
+        if isinstance(reply, Update):
+            traffic.up[site] = reply.bytes_by_part
+        opened = run.server.opened(site, reply, started.message if stale else now)
+        if isinstance(opened, Update | SiteFailure) and opened.round == started.message.round != now.round:
+            opened = replace(opened, round=now.round)
+        if stale and isinstance(opened, Update):
+            opened = self._rebased(opened, started.message, now, stale)
+        return opened
 
     def _ask(
         self,
@@ -574,8 +652,34 @@ class Federation:
         if self.local.secure is not None:
             self._check_secure(self.local.secure, len(data.sites))
         run = Run.start(self, model, data, ckpt_path)
-        run.plans = islice(self.schedule.plans(cohorts), run.server.round, None)
+        if self.executor.remote and data.held_out_sites and run.server.private:
+            unseen = ", ".join(data.held_out_sites)
+            log.warning("%s will not be scored: parameters stay at the sites, so there is no model for others", unseen)
+        if isinstance(self.schedule, Buffered) and self.schedule.clock == "real" and self.evaluate_every == 1:
+            log.warning("every version is scored, which waits for all sites: let evaluate_every be larger than 1")
+        run.dated = self.schedule.dated
+        if self.schedule.clock == "real":
+            run.clock = RealTime(self.executor, self.schedule, cohorts)
+        else:
+            run.plans = islice(self.schedule.plans(cohorts), run.server.round, None)
         return run
+
+    def _require_shared(self, model: FederatedModule, data: FederatedDataModule) -> None:
+        """Refuses to predict with a model of which parts never left the sites: the server has them untrained.
+
+        Raises:
+            ConfigError: If sites elsewhere keep parameters or running statistics of their own.
+        """
+        _, plugins = prototypes(self.aggregator, self.plugins)
+        model.forgo_pretraining()
+        build(model, data, (), self.seed)
+        private = any(plugin.private(parameters_of(model)) for plugin in plugins)
+        if private or (self.local.buffers == "local" and buffers_of(model)):
+            kept = "parameters" if private else "running statistics"
+            raise ConfigError(
+                f"predict must have a model of which nothing stays at the sites, got a run in which {kept} do. "
+                "Score it where they are: fedlight deploy run DIR test."
+            )
 
     def _check_secure(self, setting: SecureAggregation, sites: int) -> None:
         """Checks that the server can do with sums, and that there are always enough sites in them."""
@@ -590,6 +694,22 @@ class Federation:
 
     def _cohorts(self, sites: tuple[str, ...]) -> Cohorts:
         """Plans who takes part in the rounds."""
+        name = type(self.executor).__name__
+        if self.schedule.clock == "real" and not self.executor.concurrent:
+            raise ConfigError(
+                f"executor must be one whose sites work at the same time for schedule.clock real, got {name}. "
+                "Take MultiProcess or Flower, or leave the clock out."
+            )
+        if isinstance(self.schedule, Buffered) and (self.cohort < 1 or self.availability is not None):
+            raise ConfigError(
+                "cohort and availability must be left out with Buffered, as no cohort is drawn there, got "
+                f"{self.cohort:g} and {self.availability}. How many sites work says its concurrency."
+            )
+        if self.sampling == "poisson" and not self.schedule.left_to_chance:
+            raise ConfigError(
+                f"sampling must be fixed with {type(self.schedule).__name__} where it is speed that decides on who "
+                "takes part, got poisson: privacy would be accounted as if chance alone did. Leave it out."
+            )
         try:
             self.schedule.check(len(sites), self.min_sites)
             return plan(sites, self.cohort, self.sampling, self.min_sites, self.seed, self.availability)

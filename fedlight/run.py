@@ -33,6 +33,7 @@ from fedlight.preparation import (
     prototypes,
     rehearse,
 )
+from fedlight.real_time import RealTime
 from fedlight.schedule import Plan
 from fedlight.selection import Selection, mean_dice
 from fedlight.server import Server
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from fedlight.federation import Federation
 
 log = logging.getLogger("fedlight")
+
+CLOCKED = "real: who is first counts, so the run does not repeat; Replay repeats it from its record"
+"""What the record of a run by the real clock says of it."""
 
 
 @dataclass
@@ -64,6 +68,8 @@ class Run:
         fresh: Whether no run was started in the folder yet.
         plans: What happens in the rounds that come.
         history: Versions of the model that sites at work started from.
+        clock: The sites at work, where rounds go by the real clock.
+        dated: Whether what a site keeps has the number of the round that it began in (see ``Plan.dated``).
         executor: Where its clients run.
     """
 
@@ -79,6 +85,8 @@ class Run:
     fresh: bool = False
     plans: Iterator[Plan] = field(default_factory=lambda: iter(()))
     history: History = field(default_factory=History)
+    clock: RealTime | None = None
+    dated: bool = False
     executor: Executor = field(default_factory=InProcess)
 
     @classmethod
@@ -174,7 +182,7 @@ class Run:
                 raise _taken(self.folder.path)
             self.folder.create(self.info.config)
             if not self.fresh:
-                self.folder.rewind(self.server.round)
+                self.folder.rewind(self.server.round, self._counted)
             yield
 
     def open(self, executor: Executor) -> None:
@@ -186,7 +194,7 @@ class Run:
         self.executor = executor
         self._check_sites()
         self.num_samples = executor.open(
-            self.sites, self.make_client, self.server.round, progress=self.tracker.on_progress
+            self.sites, self.make_client, self.server.round, self.tracker.on_progress, self._counted
         )
         try:
             self.tracker.start(replace(self.info, start_round=self.server.round, num_samples=self.num_samples))
@@ -198,7 +206,7 @@ class Run:
         """Writes what a round leaves behind; the server's own state comes last and makes the round final."""
         self.folder.write_checkpoint(self._checkpoint(), selected)
         for site in self.sites if selected and self.own_models and not self.executor.remote else ():
-            self.make_client.store(site).select(self.server.round)
+            self.make_client.store(site).select(self._counted.get(site, self.server.round))
         if selected and self.own_models:
             self.executor.select(self.server.round)
         self.folder.commit(self.server.round, self._state())
@@ -254,6 +262,11 @@ class Run:
         self.tracker.finish("finished", summary, artifacts)
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _counted(self) -> dict[str, int]:
+        """The last round of every site that counts, where that may be another than the last that it has trained."""
+        return {site: self.took_part.get(site, 0) for site in self.sites} if self.dated else {}
 
     def _score_unseen(self, broadcast: Broadcast, institution: str) -> Iterable[tuple[str, Evaluation]]:
         private = bool(self.server.private)
@@ -440,4 +453,5 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         num_parameters=sum(value.numel() for value in server.params.values()),
         beyond=beyond_site_level((server.aggregator, *server.plugins), federation.local.share_cases),
         privacy=str(federation.local.example_privacy or ""),
+        clock=CLOCKED if federation.schedule.clock == "real" else "",
     )

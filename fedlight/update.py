@@ -154,7 +154,7 @@ Sent = Broadcast | Exchange
 """What sites are sent."""
 
 
-KINDS = ("raised", "refused", "lost", "late", "outdated", "spent")
+KINDS = ("raised", "refused", "lost", "late", "unneeded", "outdated", "spent")
 """Of failures of sites."""
 
 
@@ -165,8 +165,9 @@ class SiteFailure:
     Attributes:
         phase: "open", "fit", "evaluate", or a step of secure aggregation.
         kind: "raised" (an exception at the site), "refused" (an answer that the server does not accept), "lost"
-            (the process or the connection ended), "late" (the deadline passed), "outdated" (it lacks the version
-            that its message goes on from, and is then sent the whole model) or "spent" (its privacy budget is).
+            (the process or the connection ended), "late" (the deadline passed), "unneeded" (of more sites than are
+            needed, others were first), "outdated" (it lacks the version that its message goes on from, and is then sent
+            the whole model) or "spent" (its privacy budget is).
         reason: One sentence without the site's name.
     """
 

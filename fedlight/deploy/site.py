@@ -19,7 +19,7 @@ from fedlight.data.federated import FederatedDataModule
 from fedlight.deploy.node import RUN, Node
 from fedlight.deploy.relay import state
 from fedlight.executors.executor import STEPS, ClientFactory, Phase, Reply
-from fedlight.executors.workplace import Workplace, torch_threads
+from fedlight.executors.workplace import StoppedError, Workplace, torch_threads
 from fedlight.federation import Federation
 from fedlight.preparation import build, check_private, prototypes, rehearse
 from fedlight.serialization import write_bytes
@@ -43,10 +43,14 @@ class Site:
     Args:
         node: The site's own settings.
         built: Builds what a config describes.
+
+    Attributes:
+        stopping: Says whether the site shall end what it trains.
     """
 
     def __init__(self, node: Node, built: Built) -> None:
         self.node = node
+        self.stopping: Callable[[], bool] = lambda: False
         self._federation, self._module, self._data = built(_arguments(node))
         self._data.stay_at(node.site, Path(node.data) if node.data else None)
         self._data.prepare()
@@ -112,8 +116,12 @@ class Site:
         if phase == "fit":
             factory.store(self.node.site).rewind(base)
         if self._place is None or self._place[0] != (run, scoring):
-            self._place = (run, scoring), Workplace(factory, {})
+            self._place = (run, scoring), Workplace(factory, {}, self._go_on)
         return self._place[1].work(phase, self.node.site, message, finished=base)
+
+    def _go_on(self, *progress: Any) -> None:
+        if self.stopping():
+            raise StoppedError("it was told to end its work")
 
     def _factory(self, run: str, scoring: bool) -> ClientFactory:
         if not run.isalnum():  # it names a folder

@@ -76,9 +76,12 @@ class Executor(ABC):
 
     Attributes:
         remote: Whether sites are elsewhere, with their data and what they keep between rounds.
+        concurrent: Whether sites work at the same time, so that who is done first can be known: then there are
+            ``start``, ``answer`` and ``stop``, for schedules by the real clock.
     """
 
     remote = False
+    concurrent = False
 
     def sees(self, data: FederatedDataModule) -> FederatedDataModule:
         """Returns what the server knows of the data: all, unless sites are elsewhere."""
@@ -100,8 +103,23 @@ class Executor(ABC):
         return None
 
     @abstractmethod
-    def open(self, sites: Sequence[str], make_client: ClientFactory, round: int, progress: Progress) -> dict[str, int]:
+    def open(
+        self,
+        sites: Sequence[str],
+        make_client: ClientFactory,
+        round: int,
+        progress: Progress,
+        counted: Mapping[str, int],
+    ) -> dict[str, int]:
         """Starts work after a given round.
+
+        Args:
+            sites: Who may be called.
+            make_client: Makes clients.
+            round: The last one that is complete.
+            progress: Called a few times a second while a site trains.
+            counted: The last round of every site that counts; empty where that is the last one up to ``round`` that it
+                has trained.
 
         Returns:
             The number of training cases of every site.
@@ -111,8 +129,28 @@ class Executor(ABC):
     def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:
         """Runs one phase at the given sites and yields their replies in the order of ``messages``.
 
-        "fit" gives an ``Update``, each of ``STEPS`` an ``Exchange``, the others a tuple of ``Evaluation``.
+        "fit" gives an ``Update``, each of ``STEPS`` an ``Exchange``, the others a tuple of ``Evaluation``. A site that
+        is at work since ``start`` ends that first.
         """
+
+    def start(self, messages: Mapping[str, Broadcast]) -> None:
+        """Lets sites begin to train, and does not wait; one that was told to stop begins when it has ended."""
+        raise NotImplementedError
+
+    def answer(self, seconds: float | None = None) -> tuple[str, Reply] | None:
+        """Waits for the next site that was started and is done.
+
+        Args:
+            seconds: How long; None for as long as it takes. What has come already is returned in any case.
+
+        Returns:
+            Site and reply; None if none has come.
+        """
+        raise NotImplementedError
+
+    def stop(self, sites: Sequence[str]) -> None:
+        """Ends the work of sites that were started, and does not wait; it counts for nothing, as if they had failed."""
+        raise NotImplementedError
 
     @abstractmethod
     def close(self) -> None:

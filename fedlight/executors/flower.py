@@ -1,5 +1,8 @@
 """Sites at the nodes of a Flower federation: one message a site and phase, answered by the site's own process.
 
+A node takes no message while it is at another. By the real clock, where a site may have to end its work, it answers
+after a while that it is still at work, and is told to go on or to end it.
+
 The rounds are the federation's own. Flower carries the messages: it authenticates the nodes, encrypts what travels and
 says who is there. A node of the name of a site answers for that site, and nobody else can.
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,9 +88,11 @@ class Flower(Executor):
         transport: Seconds beyond the deadline for messages to travel.
         wait: Seconds to wait until all sites are connected and ready, before the first round.
         largest: Megabytes that an answer may have.
+        lease: Seconds that a site works by the real clock until it asks whether it shall go on.
     """
 
     remote = True
+    concurrent = True
 
     def __init__(
         self,
@@ -95,13 +101,20 @@ class Flower(Executor):
         transport: float = 120.0,
         wait: float = 600.0,
         largest: int = 2048,
+        lease: float = 30.0,
     ) -> None:
         self.sites = sites
         self.deadline, self.transport, self.wait = deadline, transport, wait
-        self.largest = largest
+        self.largest, self.lease = largest, lease
 
     def sees(self, data: FederatedDataModule) -> DataElsewhere:
-        """Returns names only: the data is at the sites."""
+        """Returns names only: the data is at the sites.
+
+        Raises:
+            ConfigError: If an argument cannot work.
+        """
+        if not self.lease > 0:
+            raise ConfigError(f"executor: lease must be above 0 seconds, got {self.lease:g}. Leave it out for 30.")
         if not self.sites or len(set(self.sites)) < len(self.sites):
             raise ConfigError(f"executor: sites must name every site once, got {self.sites}. Name those that train.")
         overlap = sorted(set(self.sites) & set(data.held_out_sites))
@@ -109,7 +122,14 @@ class Flower(Executor):
             raise ConfigError(f"executor: {', '.join(overlap)} cannot both train and be held out. Name it once.")
         return DataElsewhere(data, self.sites)
 
-    def open(self, sites: Sequence[str], make_client: ClientFactory, round: int, progress: Progress) -> dict[str, int]:
+    def open(
+        self,
+        sites: Sequence[str],
+        make_client: ClientFactory,
+        round: int,
+        progress: Progress,
+        counted: Mapping[str, int],
+    ) -> dict[str, int]:
         """Waits until all sites are connected and agree on versions, plugins and settings.
 
         A site that answered before a server was restarted may be missing: then its rounds fail until it is back.
@@ -125,9 +145,14 @@ class Flower(Executor):
         self._secure = make_client.local.secure is not None
         params, buffers = parameters_of(make_client.module), buffers_of(make_client.module)
         self._expected = Expected(params, buffers, self.largest << 20)
+        self._own_statistics = make_client.local.buffers == "local" and bool(buffers)
         self._record = _Record.read(run_folder / "sites.json")
         if not self._scoring:
-            self._record.go_back(round)
+            self._record.go_back(round, counted)
+        self._posted = _Waiting(self._grid)
+        self._working: dict[str, _Work] = {}
+        self._next: dict[str, Broadcast] = {}  # of sites that have yet to end
+        self._done: list[tuple[str, int, Reply]] = []  # site, round, answer
         greetings = self.meet(sites)
         problems = [f"{site}: {each.problem}" for site, each in greetings.items() if each.problem]
         if problems:
@@ -175,30 +200,67 @@ class Flower(Executor):
 
     def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:
         """Runs one phase at the given sites at once and yields their replies in the order of ``messages``."""
-        waiting = _Waiting(self._grid)
-        nodes = _nodes(self._grid)
+        waiting, nodes = _Waiting(self._grid), _nodes(self._grid)
         blocks: dict[int, ArrayRecord] = {}  # one for all sites that are sent the same
-        for site, broadcast in messages.items():
-            if site in nodes:
-                if id(broadcast) not in blocks:
-                    blocks[id(broadcast)] = block_of(encode(broadcast))
-                content = wrap(self._fields(phase, site), blocks[id(broadcast)])
-                kind = "train" if phase == "fit" else "evaluate"
-                waiting.push({site: (nodes[site], content)}, kind, self._longest, broadcast.round)
+        ends: dict[str, float] = {}
         heard: dict[str, Message] = {}
-        end = time.monotonic() + self._longest
+
+        def send() -> None:
+            """Sends to all that are free; the others end first what they were started with."""
+            for site, broadcast in messages.items():
+                if site in nodes and site not in ends and site not in self._working:
+                    if id(broadcast) not in blocks:
+                        blocks[id(broadcast)] = block_of(encode(broadcast))
+                    content = wrap(self._fields(phase, site), blocks[id(broadcast)])
+                    kind = "train" if phase == "fit" else "evaluate"
+                    waiting.push({site: (nodes[site], content)}, kind, self._longest, broadcast.round)
+                    ends[site] = time.monotonic() + self._longest
+
         for site, broadcast in messages.items():
             gone = None if site in nodes else "no node of this name is connected"
             while gone is None and site not in heard:
-                late = time.monotonic() >= end  # what has come by now is taken
+                self._pull()
+                send()
+                late = time.monotonic() >= ends.get(site, math.inf)  # what has come by now is taken
                 heard |= waiting.pull()
                 if site not in heard:
-                    gone = waiting.gone(site) or (_late(self.deadline) if late else None)
+                    gone = (waiting.gone(site) if site in ends else None) or (_late(self.deadline) if late else None)
                     time.sleep(_POLL if gone is None else 0)
             reply = self._reply(phase, site, broadcast, heard.pop(site, None), gone)
             if self._counts(phase, reply):
                 self._record.accept(site, broadcast.round)
             yield site, reply
+
+    def start(self, messages: Mapping[str, Broadcast]) -> None:
+        """Lets sites begin; one that was told to stop begins when it has answered."""
+        for site, broadcast in messages.items():
+            if site in self._working:
+                self._next[site] = broadcast
+            else:
+                self._begin(site, broadcast)
+
+    def answer(self, seconds: float | None = None) -> tuple[str, Reply] | None:
+        """Waits for the next site that was started and is done."""
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        self._pull()
+        while not self._done and time.monotonic() < end and self._working:
+            time.sleep(min(_POLL, max(0.0, end - time.monotonic())))
+            self._pull()
+        if not self._done:
+            return None
+        site, round, reply = self._done.pop(0)
+        if self._counts("fit", reply):
+            self._record.accept(site, round)
+        return site, reply
+
+    def stop(self, sites: Sequence[str]) -> None:
+        """Has sites told to end their work when they ask whether they shall go on; their answers are thrown away."""
+        self._done = [done for done in self._done if done[0] not in sites]
+        for site in sites:
+            self._next.pop(site, None)
+            if site in self._working:
+                work = self._working[site]
+                work.stopped, work.end = True, min(work.end, time.monotonic() + self.lease)
 
     def select(self, round: int) -> None:
         """Has every site keep its state of a round apart; it is told with the next message."""
@@ -213,11 +275,63 @@ class Flower(Executor):
         if private:
             reason = "sites keep parameters of their own, which do not leave them, so there is no model for others"
             return SiteFailure(institution, round, "test", "refused", reason)
+        if self._own_statistics:
+            log.warning("mean and ensemble of the sites' models are not scored: running statistics do not leave them")
         ((_, reply),) = self.call("unseen", {institution: broadcast})  # type: ignore[arg-type]  # a phase of nodes alone
         return [("global", each) for each in reply] if isinstance(reply, tuple) else _failed(reply)
 
     def close(self) -> None:
         """Does nothing: what is warm at the nodes ends by itself."""
+
+    # --- by the real clock -------------------------------------------------------------------------------------------
+
+    def _begin(self, site: str, broadcast: Broadcast) -> None:
+        node = _nodes(self._grid).get(site)
+        if node is None:
+            self._drop(site, broadcast, "lost", "no node of this name is connected")
+            return
+        self._working[site] = _Work(broadcast, node, time.monotonic() + self.deadline)
+        self._post(site, "fit", block_of(encode(broadcast)))
+
+    def _post(self, site: str, phase: str, block: ArrayRecord | None = None) -> None:
+        """Tells a site to begin ("fit"), to go on ("wait") or to end ("stop"); it answers within the lease."""
+        work = self._working[site]
+        left = max(1.0, work.end - time.monotonic())
+        content = wrap({**self._fields(phase, site), "seconds": left, "lease": self.lease}, block)
+        self._posted.push({site: (work.node, content)}, "train", self._longest, work.broadcast.round)
+
+    def _pull(self) -> None:
+        """Takes what has come from sites that were started, and looks whether the others are still there."""
+        for site, message in self._posted.pull().items():
+            self._heard(site, message)
+        for site, work in list(self._working.items()):
+            overdue = time.monotonic() >= work.end + self.transport + self.lease
+            gone = self._posted.gone(site) or (_late(self.deadline) if overdue else None)
+            if gone is not None:
+                self._ended(site, None, gone)
+
+    def _heard(self, site: str, message: Message) -> None:
+        if not _at_work(message):
+            self._ended(site, message, None)
+            return
+        work = self._working[site]
+        if not work.stopped and time.monotonic() >= work.end:
+            work.stopped = True
+            self._drop(site, work.broadcast, "late", _late(self.deadline))
+        self._post(site, "stop" if work.stopped else "wait")
+
+    def _ended(self, site: str, message: Message | None, gone: str | None) -> None:
+        """Takes the answer of a site, which is free now."""
+        work = self._working.pop(site)
+        if not work.stopped:
+            reply = self._reply("fit", site, work.broadcast, message, gone)
+            self._done.append((site, work.broadcast.round, reply))
+        if site in self._next:
+            self._begin(site, self._next.pop(site))
+
+    def _drop(self, site: str, broadcast: Broadcast, kind: str, reason: str) -> None:
+        round = broadcast.round
+        self._done.append((site, round, SiteFailure(site, round, "fit", kind, reason)))
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -258,6 +372,14 @@ class Flower(Executor):
         except (WireError, ParcelError) as error:
             return replace(failure, kind="refused", reason=f"answer refused: {error}")
         return _checked(failure, reply)
+
+
+def _at_work(message: Message) -> bool:
+    """Says whether an answer says no more than that the site is at work."""
+    try:
+        return not message.has_error() and unwrap(message.content)[0].get("at_work") is True
+    except ParcelError:
+        return False
 
 
 def _failed(reply: Update | Exchange | SiteFailure) -> SiteFailure:
@@ -312,6 +434,23 @@ def _driven() -> Grid:
 def _nodes(grid: Grid) -> dict[str, int]:
     """Returns the nodes that are connected, by the names that they were registered under."""
     return {node.name: node.node_id for node in grid.get_nodes() if node.name}
+
+
+@dataclass
+class _Work:
+    """A site at work since ``start``.
+
+    Attributes:
+        broadcast: What it was sent.
+        node: Where it works.
+        end: When it is late, or will have been told to stop, by the monotonic clock.
+        stopped: Whether nobody wants to know any more.
+    """
+
+    broadcast: Broadcast
+    node: int
+    end: float
+    stopped: bool = False
 
 
 class _Waiting:
@@ -392,9 +531,12 @@ class _Record:
         self.accepted[site] = [*before, round][-_KEPT:]
         self.write()
 
-    def go_back(self, round: int) -> None:
-        """Forgets what came after a round: it is trained again."""
-        self.accepted = {site: [each for each in rounds if each <= round] for site, rounds in self.accepted.items()}
+    def go_back(self, round: int, counted: Mapping[str, int]) -> None:
+        """Forgets what came after a round, or after the last one of a site that counts: it is trained again."""
+        self.accepted = {
+            site: [each for each in rounds if each <= counted.get(site, round)]
+            for site, rounds in self.accepted.items()
+        }
         self.selected = [each for each in self.selected if each <= round]
 
     def base(self, site: str, round: int) -> int:

@@ -22,7 +22,14 @@ class InProcess(Executor):
     def __init__(self, resident: int = RESIDENT) -> None:
         self.resident = resident
 
-    def open(self, sites: Sequence[str], make_client: ClientFactory, round: int, progress: Progress) -> dict[str, int]:
+    def open(
+        self,
+        sites: Sequence[str],
+        make_client: ClientFactory,
+        round: int,
+        progress: Progress,
+        counted: Mapping[str, int],
+    ) -> dict[str, int]:
         """Remembers how to make clients; each is made when it is first called.
 
         Raises:
@@ -32,7 +39,7 @@ class InProcess(Executor):
             raise ConfigError(f"executor.resident must be at least 1, got {self.resident}. Leave it out.")
         self._threads = ExitStack()
         self._threads.enter_context(torch_threads(make_client.local.threads))
-        self._workplace = Workplace(make_client, dict.fromkeys(sites, round), progress, self.resident)
+        self._workplace = Workplace(make_client, {**dict.fromkeys(sites, round), **counted}, progress, self.resident)
         return {site: make_client.data.num_samples(site) for site in sites}
 
     def call(self, phase: Phase, messages: Mapping[str, Sent]) -> Iterator[tuple[str, Reply]]:

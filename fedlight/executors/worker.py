@@ -16,7 +16,7 @@ import torch
 
 from fedlight.executors.executor import ClientFactory, Phase, Reply
 from fedlight.executors.shared_memory import Place, SharedMemory
-from fedlight.executors.workplace import Workplace
+from fedlight.executors.workplace import StoppedError, Workplace
 from fedlight.plugins.discovery import discover
 from fedlight.processes import end_group, end_with_parent
 from fedlight.update import Sent, SiteFailure
@@ -43,7 +43,7 @@ class Order:
 
     Attributes:
         broadcasts: Where the broadcasts of this call lie.
-        call: Number of the call; broadcasts of another number have to be read first.
+        call: Number of the messages that lie there; those of another number have to be read first.
         index: Which of the broadcasts the site is sent.
         finished: The last round that the site has finished.
     """
@@ -58,6 +58,14 @@ class Order:
 
 class Ready:
     """The worker can take orders."""
+
+
+class Stop:
+    """To a worker: ends the work that it is at; of no effect if that is done."""
+
+
+class Begun:
+    """The worker has read what the site is sent, so that memory may be written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +123,14 @@ class Worker:
             return
         self._connection.send(Ready())
         while True:
-            self._connection.send(self._work(self._connection.recv()))
+            order = self._connection.recv()
+            if not isinstance(order, Stop):
+                self._connection.send(self._work(order))
 
     def _work(self, order: Order) -> Answer | Halt:
         if order.call != self._call:
             self._known, self._call = self._broadcasts.read(order.broadcasts), order.call
+        self._connection.send(Begun())
         message: Sent = self._known[order.index]
         try:
             reply = self._workplace.work(order.phase, order.site, message, order.finished)
@@ -136,6 +147,8 @@ class Worker:
 
     def _report(self, *values: Any) -> None:
         self._connection.send(Advance(values))
+        if self._connection.poll() and isinstance(self._connection.recv(), Stop):  # nothing else comes now
+            raise StoppedError("it was told to end its work")
 
 
 def _workplace(start: Start, memory: SharedMemory, progress: Any) -> Workplace:

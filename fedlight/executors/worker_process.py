@@ -13,7 +13,7 @@ from multiprocessing import Pipe
 from typing import IO, Any
 
 from fedlight.executors.shared_memory import SharedMemory
-from fedlight.executors.worker import Order, Start
+from fedlight.executors.worker import Order, Start, Stop
 from fedlight.processes import end_group
 
 _PROGRAM = "from fedlight.executors.worker import main; main()"
@@ -70,7 +70,7 @@ class WorkerProcess:
         """Seconds since it was started; 0 if it is ready."""
         return 0.0 if self.ready else time.monotonic() - self._began
 
-    def send(self, message: Start | Order) -> None:
+    def send(self, message: Start | Order | Stop) -> None:
         """Sends a message; one to a process that has ended is lost, which ``ended`` tells."""
         with suppress(ConnectionError):
             self.connection.send(message)

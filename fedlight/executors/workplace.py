@@ -22,10 +22,16 @@ from fedlight.update import Broadcast, Exchange, Sent, SiteFailure
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
+
+class StoppedError(RuntimeError):
+    """A site was told to end its work; raised where it reports how far it is."""
+
+
 EXPECTED: Mapping[type[Exception], tuple[str, str]] = {
     OutdatedError: ("outdated", ""),
     SecureSumError: ("refused", "refused by the site itself: "),
     BudgetSpentError: ("spent", ""),
+    StoppedError: ("unneeded", ""),
 }
 """What a site says by raising it: the kind of its failure, and how the reason begins. No trace is kept of it."""
 

@@ -84,7 +84,11 @@ class ConsoleTracker(Tracker):
             for name in dict.fromkeys((*worked, *evaluations)):
                 yield _site_line(name.ljust(self._width), worked.get(name), evaluations.get(name))
         for failure in record.failures:
-            yield Text(f"  {failure.site.ljust(self._width)}  failed in {failure.phase}: {failure.reason}", "red")
+            name = failure.site.ljust(self._width)
+            if failure.kind == "unneeded":  # nothing went wrong
+                yield Text(f"  {name}  {failure.reason}", "dim")
+            else:
+                yield Text(f"  {name}  failed in {failure.phase}: {failure.reason}", "red")
 
     def _tables(self, run: RunInfo) -> Iterator[RenderableType]:
         if self._scores:
@@ -133,6 +137,8 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
         yield "model", f"of round {run.start_round}"
     else:
         yield "training", f"{run.rounds} rounds{_work(run.local_steps)}"
+    if run.clock and not run.scoring:
+        yield "clock", run.clock
     if run.start_round and not run.scoring:
         yield "resumed", f"after round {run.start_round}"
     if run.beyond and not run.scoring:

@@ -14,7 +14,7 @@ from fedlight.tracking.tracker import RunInfo, Status, Tracker
 FILE = "run.json"
 _FACTS = (
     *("name", "method", "rounds", "sites", "held_out", "classes"),
-    *("local_steps", "num_parameters", "num_samples", "distance_unit"),
+    *("local_steps", "num_parameters", "num_samples", "distance_unit", "clock"),
 )
 
 

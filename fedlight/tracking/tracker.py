@@ -77,6 +77,7 @@ class RunInfo:
         scoring: Which model is scored if a trained run is opened only for that; ``start_round`` is its round.
         privacy: Whose privacy is protected and how far, in words; empty if nobody's is.
         distance_unit: Unit of the surface distances: "mm" where the data give a pixel spacing, else "px".
+        clock: How it goes by the real clock, in words; empty where it does not, and repeats.
         beyond: What sites share that is more than statistics of whole sites, clause by clause.
     """
 
@@ -96,6 +97,7 @@ class RunInfo:
     distance_unit: Literal["mm", "px"] = "px"
     beyond: tuple[str, ...] = ()
     privacy: str = ""
+    clock: str = ""
 
 
 class Tracker(ABC):

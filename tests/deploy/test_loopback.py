@@ -127,6 +127,19 @@ def kit(tmp_path: Path) -> Path:
     return tmp_path / "kit"
 
 
+def go_by_the_clock(kit: Path) -> None:
+    """Agrees on a version of two updates, and on a leeds that takes two minutes."""
+    slow = {"class_path": "Slow", "init_args": {"seconds": {"leeds": 2.0}, "folder": str(kit.parent)}}
+    buffered = {"class_path": "Buffered", "init_args": {"buffer": 2, "clock": "real"}}
+    for folder in (kit / "server", *(kit / "sites").iterdir()):
+        plain = yaml.safe_load((folder / "run.yaml").read_text())
+        plain["load"] = [str(Path(__file__).parents[1] / "executors" / "faulty.py")]
+        plain["federation"] |= {"schedule": buffered, "plugins": [slow], "local_steps": 60, "rounds": 1}
+        if folder.name == "server":
+            plain["federation"]["executor"]["init_args"]["lease"] = 2.0
+        (folder / "run.yaml").write_text(yaml.safe_dump(plain))
+
+
 def bits(folder: Path) -> tuple[int, str]:
     saved = RunFolder(folder).load()
     assert saved is not None
@@ -166,6 +179,15 @@ def test_four_nodes_with_tls_and_keys_give_the_bits_of_one_process(kit: Path) ->
         assert more.returncode == 0, more.stdout + more.stderr
         assert bits(folder)[0] == 3
         assert worker(kit, "osaka") != warm["osaka"]
+
+        # by the real clock a version does not wait for leeds, which says that it is at work and is told to end
+        go_by_the_clock(kit)
+        clocked = str(kit.parent / "clocked")
+        versions = fedlight("deploy", "run", server, "fit", "--federation.run_folder", clocked)
+        assert versions.returncode == 0, versions.stdout + versions.stderr
+        records = [json.loads(line) for line in Path(clocked, "metrics.jsonl").read_text().splitlines()]
+        assert {row["site"] for row in records if row["kind"] == "fit"} == {"berlin", "osaka"}
+        assert {row["site"] for row in records if row["kind"] == "val"} == set(TRAINING)
 
         # and it ends with its SuperNode
         started["leeds"].end()

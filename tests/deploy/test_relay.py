@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import threading
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
@@ -18,6 +19,7 @@ from flwr.app import RecordDict
 from fedlight.cli import run
 from fedlight.deploy.node import Node
 from fedlight.deploy.relay import answer, started, state
+from fedlight.deploy.worker import Job, Reception
 from fedlight.parcel import unwrap, wrap
 from fedlight.processes import end_group
 from fedlight.update import SiteFailure
@@ -74,6 +76,34 @@ def test_a_sites_process_stays_warm_and_is_ended_and_replaced_where_it_is_late(n
     assert started[0].wait(60) == -signal.SIGKILL
     assert said(node, phase="hello", agreement=agreement)["num_samples"] == 5
     assert pid(node) != warm
+
+
+def test_work_goes_on_while_nobody_waits_until_it_is_asked_for_or_stopped(node: Node) -> None:
+    """With a lease of no time at all; what works here is a thread of the test."""
+    reception = Reception()
+
+    def ask(phase: str, lease: float | None = 0.0) -> Any:
+        fields, block = reception.answer(node, {"phase": phase} | ({} if lease is None else {"lease": lease}), b"")
+        return decode(block) if block else fields
+
+    def work(job: Job) -> None:
+        job.stopping.wait(0.2)
+        job.answer = {"stopped": job.stopping.is_set()}, b""
+        job.done.set()
+
+    assert ask("wait").reason == "the site's process ended while it was at work"
+    assert ask("fit") == {"at_work": True}
+    assert ask("wait") == {"at_work": True}
+    threading.Thread(target=work, args=[reception.jobs.get()]).start()
+    assert ask("wait", lease=60.0) == {"stopped": False}
+    assert ask("wait").kind == "lost"
+
+    assert ask("fit") == {"at_work": True}
+    job = reception.jobs.get()
+    threading.Thread(target=work, args=[job]).start()
+    ask("stop")
+    assert job.answer[0] == {"stopped": True}
+    assert reception.at_work is None
 
 
 def test_what_a_site_keeps_is_its_owners_alone(node: Node) -> None:

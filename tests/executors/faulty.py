@@ -70,6 +70,26 @@ class Faulty(ClientPlugin):
         return first
 
 
+class Slow(ClientPlugin):
+    """Works slowly at sites, and writes down which processes have been there.
+
+    Args:
+        seconds: What every batch takes at a site beyond its work.
+        folder: Where process ids are written, one file a process.
+    """
+
+    def __init__(self, seconds: Mapping[str, float], folder: str) -> None:
+        self.seconds, self.folder = seconds, folder
+
+    def on_round_start(self, site: str, module: Any, broadcast: Broadcast) -> None:
+        self._site = site
+        (Path(self.folder) / f"{os.getpid()}.pid").touch()
+
+    def transform_batch(self, batch: Batch) -> Batch:
+        time.sleep(self.seconds.get(self._site, 0.0))
+        return batch
+
+
 def alive(folder: Path) -> list[int]:
     """Process ids in a folder of processes that are still there; one that only waits to be buried is not."""
     return [pid for pid in (int(path.stem) for path in folder.glob("*.pid")) if pid != os.getpid() and _runs(pid)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from flwr.app import RecordDict
 
 from fedlight.checkpoint import RunFolder
@@ -107,6 +108,26 @@ def test_the_institution_that_takes_no_part_is_scored_at_its_own_node(make: Make
         for folder in (run_folder(kit), reference)
     )
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("federation", "kept"), [({"plugins": ["FedPer"]}, "parameters"), ({"buffers": "local"}, "running statistics")]
+)
+def test_predict_refuses_a_model_of_which_something_stayed_at_the_sites(
+    make: Make, capsys: pytest.CaptureFixture[str], federation: dict[str, Any], kept: str
+) -> None:
+    config, _ = make(rounds=1)
+    plain = yaml.safe_load(config.read_text())
+    plain["model"]["init_args"]["norm"] = "batch"
+    plain["federation"] |= federation
+    config.write_text(yaml.safe_dump(plain))
+    kit = write_kit(config.parent / "other", config)
+    with connected(kit):
+        assert fit(kit) == 0
+    images = config.parent / "data" / HELD_OUT / "images"
+    arguments = ["--input", str(images), "--output", str(config.parent / "masks")]
+    assert run(["predict", "--run", str(run_folder(kit).path), *arguments]) == 2
+    assert f"got a run in which {kept} do" in capsys.readouterr().err
 
 
 def test_without_a_node_of_its_own_the_institution_is_skipped_with_a_sentence(
@@ -310,6 +331,84 @@ def test_a_server_that_was_killed_goes_on_with_the_sites_as_of_the_right_round(m
             node.restart()
         assert fit(kit) == 0
     assert bits(run_folder(kit)) == bits(reference)
+
+
+# --- by the real clock -----------------------------------------------------------------------------------------------
+
+
+class Lasting:
+    """A node that says that it is at work, as often as it was told to, before it answers."""
+
+    def __init__(self, node: Institution, times: int) -> None:
+        self.node, self.times, self.phases = node, times, list[str]()
+
+    def __call__(self, fields: dict[str, Any], block: bytes) -> RecordDict:
+        self.phases.append(fields["phase"])
+        if fields["phase"] == "fit":
+            self.held, self.left = self.node(fields, block), self.times
+        elif fields["phase"] == "stop":
+            return wrap({})
+        elif fields["phase"] != "wait":
+            return self.node(fields, block)
+        self.left -= 1
+        return self.held if self.left < 0 else wrap({"at_work": True})
+
+
+def test_by_the_real_clock_a_run_is_repeated_from_its_record_also_if_its_server_was_killed(
+    make: Make, tmp_path: Path
+) -> None:
+    """Leeds answers when it was asked a fourth time; the server dies in version 2 while leeds is at work."""
+    settings: dict[str, Any] = {"plugins": ["FedPer"], "optimizer_state": "keep", "rounds": 4, "evaluate_every": 4}
+    buffered = {"class_path": "Buffered", "init_args": {"buffer": 1, "clock": "real"}}
+    _, kit = make(**settings, schedule=buffered)
+    nodes = {site: Institution(kit / "sites" / site) for site in TRAINING}
+    leeds, killed = Lasting(nodes["leeds"], times=3), list[bool]()
+
+    def kill(fields: dict[str, Any], block: bytes) -> RecordDict:
+        if fields["phase"] == "fit" and fields["base"] == 1 and not killed:
+            killed.append(True)
+            raise KeyboardInterrupt
+        return nodes["berlin"](fields, block)
+
+    with connected(kit, berlin=kill, leeds=leeds, osaka=nodes["osaka"]):
+        assert fit(kit) == 130
+        assert fit(kit) == 0
+    assert {"fit", "wait"} < set(leeds.phases)
+    replay = {"class_path": "Replay", "init_args": {"run": str(run_folder(kit).path)}}
+    again = in_process(write_config(tmp_path / "again.yaml", tmp_path / "data", **settings, schedule=replay))
+    assert bits(again) == bits(run_folder(kit))
+
+
+def test_a_node_that_is_not_needed_is_told_to_end_when_it_asks_and_is_free_again(make: Make) -> None:
+    """Two of three count; leeds says that it is at work, is told to stop, and scores the model then."""
+    deadline = {"class_path": "Deadline", "init_args": {"extra": 0.5, "clock": "real"}}
+    _, kit = make(schedule=deadline, cohort=0.67)
+    leeds = Lasting(Institution(kit / "sites" / "leeds"), times=10**6)
+    with connected(kit, leeds=leeds):
+        assert fit(kit) == 0
+    asked = [phase for phase in leeds.phases if phase != "wait"]
+    assert asked == ["hello", *["fit", "stop", "evaluate"] * 2]
+    failures = {(row["site"], row["cause"]) for row in rows(run_folder(kit), "failure")}
+    assert failures == {("leeds", "unneeded")}
+    assert {row["site"] for row in rows(run_folder(kit), "val")} == set(TRAINING)
+
+
+def test_a_node_that_is_gone_or_late_by_the_real_clock_is_a_failure(make: Make) -> None:
+    """Leeds is not there when the first version begins; osaka does not answer within its time."""
+    buffered = {"class_path": "Buffered", "init_args": {"buffer": 3, "clock": "real"}}
+    executor = {"deadline": 0.3, "transport": 0.1, "lease": 0.1}
+    _, kit = make(schedule=buffered, rounds=1, executor=executor)
+    node = Institution(kit / "sites" / "leeds")
+    with connected(kit, osaka=Lasting(Institution(kit / "sites" / "osaka"), times=10**6)) as wires:
+
+        def leave(fields: dict[str, Any], block: bytes) -> RecordDict:
+            wires.absent.add("leeds")
+            return node(fields, block)
+
+        wires.nodes["leeds"] = leave
+        assert fit(kit) == 0
+    found = {(row["site"], row["cause"]) for row in rows(run_folder(kit), "failure") if row["phase"] == "fit"}
+    assert found == {("leeds", "lost"), ("osaka", "late")}
 
 
 # --- agreement -------------------------------------------------------------------------------------------------------

@@ -35,7 +35,14 @@ from fedlight.update import Broadcast, Sent, Update
 class Idle(Executor):
     """Sites that do no work: they send back what they were sent."""
 
-    def open(self, sites: Sequence[str], make_client: ClientFactory, round: int, progress: Progress) -> dict[str, int]:
+    def open(
+        self,
+        sites: Sequence[str],
+        make_client: ClientFactory,
+        round: int,
+        progress: Progress,
+        counted: Mapping[str, int],
+    ) -> dict[str, int]:
         """Says that every site has ten cases."""
         return dict.fromkeys(sites, 10)
 

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from fedlight.client import Client
-from tests.performance import many_sites, orchestration, plugin_cost, server_overhead, startup, streaming_mean, workers
+from tests.performance import (
+    many_sites,
+    orchestration,
+    plugin_cost,
+    server_overhead,
+    startup,
+    straggler,
+    streaming_mean,
+    workers,
+)
 
 SMALL = ["--encoder", "plain-8", "--steps", "1", "--image_size", "16"]
 TINY = ["--encoder", "plain-8", "--sites", "2", "--steps", "2", "--rounds", "2", "--image_size", "16"]
@@ -42,6 +51,14 @@ def test_workers_prints_what_they_gain(capsys: pytest.CaptureFixture[str]) -> No
     workers.main(["--workers", "1", "--sites", "2", "--rounds", "2", *SMALL])
     assert re.search(r"in process / workers: ratio \d+\.\d+", capsys.readouterr().out)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow  # starts a process for each of two sites and three schedules
+def test_straggler_says_how_long_a_version_takes_by_every_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    straggler.main(["--sites", "1", "--steps", "1", "--sleep", "0.01", "--versions", "1"])
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == ["in step", "Deadline", "Buffered"]
+    assert all(re.search(r"\d+\.\d+ s a version", line) for line in said)
 
 
 @pytest.mark.slow  # starts two processes that import torch
