@@ -282,7 +282,8 @@ def test_a_site_that_was_not_needed_has_spent_its_privacy_all_the_same(federate:
             {"schedule": Deadline(0.0, clock="real"), "executor": MultiProcess()},
             r"deadline must be above 0, got 0.0. It is in seconds",
         ),
-        ({"schedule": Buffered(), "sampling": "poisson", "cohort": 0.9}, "sampling must be fixed with Buffered"),
+        ({"schedule": Buffered(), "sampling": "poisson"}, "sampling must be fixed with Buffered"),
+        ({"schedule": Buffered(), "cohort": 0.5}, "cohort and availability must be left out with Buffered"),
         (
             {"schedule": Deadline(extra=0.5), "sampling": "poisson", "cohort": 0.9},
             "sampling must be fixed with Deadline",
