@@ -320,7 +320,7 @@ def test_the_configs_of_schedules_work_and_repeat_their_exponent(name: str, tmp_
 
 def test_a_record_repeats_no_more_rounds_than_it_has(federate: Federate, tmp_path: Path) -> None:
     one = federate(rounds=1).fit(small_task(), small_sites())
-    with pytest.raises(ConfigError, match="rounds must be at most 1, those of the record, got 2"):
+    with pytest.raises(ConfigError, match="rounds must be at most 1, got 2: there are no more in the record"):
         federate(rounds=2, schedule=Replay(str(one.path)), run_folder=str(tmp_path / "again")).fit(
             small_task(), small_sites()
         )
