@@ -489,9 +489,7 @@ class Federation:
 
     def _planned(self, run: Run, number: int, traffic: Traffic) -> _Turn:
         """Begins a round of which it is known beforehand who takes part."""
-        plan = next(run.plans, None)
-        if plan is None:
-            raise ConfigError(f"rounds must be at most {number - 1}, those of the record, got {self.rounds}. Lower it.")
+        plan = next(run.plans)
         context = self._context(run, number, plan.cohort or tuple(plan.starts))
         late = [SiteFailure(site, number, "fit", "late", "not done in time (simulated)") for site in plan.late]
         seconds = {} if plan.time is None else {"simulated": plan.time}
@@ -712,6 +710,10 @@ class Federation:
             )
         try:
             self.schedule.check(len(sites), self.min_sites)
+            if self.rounds > self.schedule.most:
+                raise ValueError(
+                    f"rounds must be at most {self.schedule.most}, got {self.rounds}: there are no more in the record."
+                )
             return plan(sites, self.cohort, self.sampling, self.min_sites, self.seed, self.availability)
         except ValueError as error:
             raise ConfigError(str(error)) from error

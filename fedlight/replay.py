@@ -30,6 +30,11 @@ class Replay(Schedule):
         """As by the real clock."""
         return True
 
+    @property
+    def most(self) -> int:
+        """Those of the record."""
+        return len(self._recorded())
+
     def check(self, num_sites: int, min_sites: int) -> None:
         """Checks that there is a record, and takes from the run's config how little stale updates count."""
         if not self._recorded():

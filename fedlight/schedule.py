@@ -82,6 +82,11 @@ class Schedule(ABC):
         return self.clock == "real"
 
     @property
+    def most(self) -> float:
+        """How many rounds it has plans for."""
+        return math.inf
+
+    @property
     def left_to_chance(self) -> bool:
         """Whether no site takes part more often than the draw of cohorts says."""
         return True

@@ -282,7 +282,8 @@ def test_a_site_that_was_not_needed_has_spent_its_privacy_all_the_same(federate:
             {"schedule": Deadline(0.0, clock="real"), "executor": MultiProcess()},
             r"deadline must be above 0, got 0.0. It is in seconds",
         ),
-        ({"schedule": Buffered(), "sampling": "poisson", "cohort": 0.9}, "sampling must be fixed with Buffered"),
+        ({"schedule": Buffered(), "sampling": "poisson"}, "sampling must be fixed with Buffered"),
+        ({"schedule": Buffered(), "cohort": 0.5}, "cohort and availability must be left out with Buffered"),
         (
             {"schedule": Deadline(extra=0.5), "sampling": "poisson", "cohort": 0.9},
             "sampling must be fixed with Deadline",
@@ -319,7 +320,7 @@ def test_the_configs_of_schedules_work_and_repeat_their_exponent(name: str, tmp_
 
 def test_a_record_repeats_no_more_rounds_than_it_has(federate: Federate, tmp_path: Path) -> None:
     one = federate(rounds=1).fit(small_task(), small_sites())
-    with pytest.raises(ConfigError, match="rounds must be at most 1, those of the record, got 2"):
+    with pytest.raises(ConfigError, match="rounds must be at most 1, got 2: there are no more in the record"):
         federate(rounds=2, schedule=Replay(str(one.path)), run_folder=str(tmp_path / "again")).fit(
             small_task(), small_sites()
         )
