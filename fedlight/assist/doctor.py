@@ -18,6 +18,8 @@ Level = Literal["ok", "note", "warning", "problem"]
 
 EXTRAS = {
     "report": "figures and pages of results",
+    "export": "trained models as ONNX",
+    "docs": "the documentation as a site",
     "zstd": "the codec Zstd",
     "secure": "secure aggregation",
     "privacy": "differential privacy",

@@ -18,7 +18,7 @@ from tests.contracts.harness import TinySites
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "algorithms"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
-RECIPES = {"fedavg_align_layers", "style_align"}
+RECIPES = {"bigaug_half", "fedavg_align_layers", "style_align"}
 """Say something other than the defaults."""
 HALVES = {
     "AllPrivate",
