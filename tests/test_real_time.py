@@ -193,7 +193,7 @@ def test_when_nobody_is_left_at_work_the_round_goes_on_or_fails(federate: Federa
 
 # --- the same bits once more -----------------------------------------------------------------------------------------
 
-STATEFUL: dict[str, Any] = {"optimizer_state": "keep", "rounds": 6}
+STATEFUL: dict[str, Any] = {"optimizer_state": "keep", "rounds": 5}
 
 
 @pytest.mark.parametrize(

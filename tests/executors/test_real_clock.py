@@ -37,11 +37,14 @@ def repeated(federate: Federate, folder: RunFolder, pids: Path, **settings: Any)
     return federate(**SETTINGS, **settings, **replay, plugins=[Slow({}, str(pids))]).fit(small_task(), small_sites())
 
 
-def test_a_buffer_waits_for_no_slow_site_which_ends_with_the_last_round(federate: Federate, pids: Path) -> None:
+def test_a_buffer_waits_for_no_slow_site_which_ends_with_the_last_round(
+    federate: Federate, pids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """site3 sleeps before its first batch for longer than the test may take: four versions are made without it.
 
     With the last one it is told to end, and does not; then its process is ended, and another scores the model.
     """
+    monkeypatch.setattr("fedlight.executors.desk._GRACE", 0.5)
     settings: dict[str, Any] = {"rounds": 4, "evaluate_every": 4}
     folder = federate(
         **SETTINGS,
@@ -57,12 +60,12 @@ def test_a_buffer_waits_for_no_slow_site_which_ends_with_the_last_round(federate
 
 
 def test_sites_that_are_not_needed_end_their_work_and_their_processes_stay(federate: Federate, pids: Path) -> None:
-    """Two of three count; site3 sleeps a minute in all, and would be told to end after a few seconds of them."""
+    """Two of three count; site3 would sleep for half a minute, and is told to end after a second or two of it."""
     settings: dict[str, Any] = {"rounds": 2, "cohort": 0.67, "local_steps": 20}
     folder = federate(
         **SETTINGS,
         **settings,
-        plugins=[Slow({"site3": 3.0}, str(pids))],
+        plugins=[Slow({"site3": 1.5}, str(pids))],
         schedule=Deadline(extra=0.5, clock="real"),
         executor=MultiProcess(3),
     ).fit(small_task(), small_sites())

@@ -85,17 +85,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sleep", type=float, default=0.2, help="seconds before a step")
     parser.add_argument("--slower", type=float, default=5.0, help="how many times as long the last site sleeps")
     parser.add_argument("--versions", type=int, default=12)
+    parser.add_argument("--only", choices=["step", "Deadline", "Buffered"], nargs="+")
     chosen = parser.parse_args(arguments)
     data = SyntheticSites(num_sites=chosen.sites, image_size=16, cases=8, batch_size=2)
     data.prepare()
     sleep = dict.fromkeys(data.sites, chosen.sleep) | {data.sites[-1]: chosen.sleep * chosen.slower}
     schedules: dict[str, Schedule] = {
-        "in step": Synchronous(),
+        "step": Synchronous(),
         "Deadline": Deadline(2 * chosen.steps * chosen.sleep, clock="real"),
         "Buffered": Buffered(buffer=min(2, len(data.sites)), clock="real"),
     }
-    for name, schedule in schedules.items():
-        seconds, share = measured(schedule, data, Sleeping(sleep), chosen.steps, chosen.versions)
+    for name in chosen.only or schedules:
+        seconds, share = measured(schedules[name], data, Sleeping(sleep), chosen.steps, chosen.versions)
         sys.stdout.write(f"{name}: {seconds:.2f} s a version; the slow site is in {share:.0%} of them\n")
 
 

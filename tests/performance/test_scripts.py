@@ -53,12 +53,11 @@ def test_workers_prints_what_they_gain(capsys: pytest.CaptureFixture[str]) -> No
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.slow  # starts a process for each of two sites and three schedules
-def test_straggler_says_how_long_a_version_takes_by_every_schedule(capsys: pytest.CaptureFixture[str]) -> None:
-    straggler.main(["--sites", "1", "--steps", "1", "--sleep", "0.01", "--versions", "1"])
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in said] == ["in step", "Deadline", "Buffered"]
-    assert all(re.search(r"\d+\.\d+ s a version", line) for line in said)
+@pytest.mark.slow  # starts a process that imports torch
+def test_straggler_says_how_long_a_version_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    straggler.main(["--sites", "1", "--steps", "1", "--sleep", "0.01", "--versions", "1", "--only", "Buffered"])
+    printed = capsys.readouterr().out
+    assert re.fullmatch(r"Buffered: \d+\.\d+ s a version; the slow site is in 100% of them\n", printed)
 
 
 @pytest.mark.slow  # starts two processes that import torch
