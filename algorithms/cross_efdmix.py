@@ -80,8 +80,8 @@ class CrossEFDMix(StyleBank):
     def summarise(self, styles: Tensor) -> Tensor:
         return styles.mean(0)  # (C, K)
 
-    def of_means(self, means: Statistics, patients: int) -> Statistics:
-        return {stage: mean.sort(-1).values for stage, mean in means.items()} if patients >= self.min_images else {}
+    def from_means(self, means: Statistics) -> Statistics:
+        return {stage: mean.sort(-1).values for stage, mean in means.items()}
 
     def put_on(self, x: Tensor, own: Tensor, others: Tensor, valid: Tensor) -> Tensor:
         share = draw_beta(self.alpha, len(x), self.generator).flatten().to(x.device)

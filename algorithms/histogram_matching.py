@@ -77,8 +77,8 @@ class HistogramMatching(MeanReference):
     def describe(self, images: Tensor, valid: Tensor) -> Mapping[str, Tensor]:
         return {"quantiles": quantiles_of(images.float(), inside_of(images, valid), self.quantiles)}
 
-    def of_means(self, means: Statistics, patients: int) -> Statistics:
-        return {name: mean.sort(-1).values for name, mean in super().of_means(means, patients).items()}
+    def from_means(self, means: Statistics) -> Statistics:
+        return {name: mean.sort(-1).values for name, mean in means.items()}
 
     def harmonise(self, images: Tensor, valid: Tensor, reference: Statistics) -> Tensor:
         if not self.strength or "quantiles" not in reference:

@@ -84,7 +84,7 @@ class FederatedCLI(LightningCLI):
     exit_code = 0
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.command, self._args = args[0], args
+        self.command = args[0]
         super().__init__(
             model_class=FederatedModule,
             datamodule_class=FederatedDataModule,
@@ -105,7 +105,7 @@ class FederatedCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; the parser itself would take a group that it does not know, as long as there is nothing in it."""
         known = _settings(parser)
-        for path in _configs(self._args):
+        for path in _configs(args):
             for group in empty_groups(read_config(path)):
                 if not any(name == group or name.startswith(f"{group}.") for name in known):
                     raise ConfigError(unknown_setting(group, known))

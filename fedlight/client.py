@@ -111,7 +111,6 @@ class Client:
         self._shapes_kept = True
         settings = local.example_privacy
         self._account = None if settings is None else Account(settings, ledger or Ledger())
-        self._means: Mapping[ImageMeans, Mapping[str, Tensor]] = {}  # clipped and noised, of the round
         self.session: Session | None = None  # in the secure sum of the last round that was trained
 
     # --- the phases of a round -----------------------------------------------------------------------------------
@@ -133,7 +132,7 @@ class Client:
                     plugin.generator = generator(context.seed, *stream, plugin.instance_id)
                     plugin.on_round_start(self.site, self.module, broadcast)
                 metrics = self._train(context, derive(context.seed, *stream, "data"))
-                shared = self._end_round()
+                shared = self._end_round(context.rounds)
                 scores = self._local_scores(context)
         finally:
             self.module.release()
@@ -252,29 +251,32 @@ class Client:
         """Trains under example-level privacy; no loss is reported, as nothing covers it."""
         patients, size = self.data.patients(self.site), self.data.batch_size
         steps = steps or self.local.epochs * -(-patients // size)
-        sharing = [one for one in self.plugins if isinstance(one, ImageMeans) and one.releases(context.rounds)]
         rounds = account.settings.rounds or context.rounds
-        terms = account.open_round(patients, size, steps, rounds, [one.releases(rounds) for one in sharing])
+        releases = [one.releases(rounds) for one in self._sharing(rounds)]
+        terms = account.open_round(patients, size, steps, rounds, releases)
         draws = secret.poisson(patients, terms.rate, steps)
         loader = self.data.patient_loader(self.site, draws, seed=secret.seed())
         with account.steps(self.module, terms):
             done = self._run_trainer(context.round, loader, epochs=1)
-        self._measure(account, sharing, patients)
         return {"steps": float(done), "epsilon": account.spent}
 
-    def _measure(self, account: Account, plugins: Sequence[ImageMeans], patients: int) -> None:
+    def _sharing(self, rounds: int) -> list[ImageMeans]:
+        """Returns the plugins that share means over images in this round, of so many."""
+        return [plugin for plugin in self.plugins if isinstance(plugin, ImageMeans) and plugin.releases(rounds)]
+
+    def _private_means(self, account: Account, rounds: int) -> Mapping[ImageMeans, Mapping[str, Tensor]]:
         """Takes clipped and noised means over all training patients for plugins that share what they measure."""
-        size = self.data.batch_size
+        patients, size = self.data.patients(self.site), self.data.batch_size
         draws = [range(first, min(first + size, patients)) for first in range(0, patients, size)]
-        means = {plugin: account.private_mean() for plugin in plugins}
+        means = {plugin: account.private_mean() for plugin in self._sharing(rounds)}
         self.module.to(self._resident_trainer().strategy.root_device)
-        for drawn in self.data.patient_loader(self.site, draws, seed=secret.seed()) if plugins else ():
+        for drawn in self.data.patient_loader(self.site, draws, seed=secret.seed()) if means else ():
             batch: Batch = self.module.transfer_batch_to_device(drawn, self.module.device, 0)
             seen: Batch = {**batch, "image": self.module.harmonised(batch["image"], batch["valid"])}
             features = self.module.features_of(seen["image"])
             for plugin, mean in means.items():
                 mean.add(plugin.of_images(batch if isinstance(plugin, Harmonisation) else seen, features))
-        self._means = {plugin: plugin.of_means(mean.over(patients), patients) for plugin, mean in means.items()}
+        return {plugin: plugin.of_means(mean.over(patients), patients) for plugin, mean in means.items()}
 
     def _run_trainer(self, round: int, loader: DataLoader[Batch], epochs: int) -> int:
         """Makes some passes over a loader and returns the number of steps."""
@@ -316,12 +318,13 @@ class Client:
         scores = {one.site: one.metrics for one in self._score_own(context, "val", detailed=False)}
         return {f"local/{name}": value for name, value in mean_over_sites(scores).items()}
 
-    def _end_round(self) -> dict[str, Mapping[str, Tensor]]:
+    def _end_round(self, rounds: int) -> dict[str, Mapping[str, Tensor]]:
+        means = {} if self._account is None else self._private_means(self._account, rounds)
         shared: dict[str, Mapping[str, Tensor]] = {}
         for plugin in self.plugins:
             part = plugin.on_round_end(self.module)
             if self._account is not None and isinstance(plugin, ImageMeans):  # in place of what training saw
-                part = self._means.get(plugin, {})
+                part = means.get(plugin, {})
             shared |= {plugin.instance_id: part} if part else {}
         return shared
 

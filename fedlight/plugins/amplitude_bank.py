@@ -30,7 +30,6 @@ class AmplitudeBank(StyleAugmentation, ImageMeans):
 
     window: float
     spread: float
-    min_images: int
 
     def active(self) -> bool:
         """Says whether this plugin does anything at all."""
@@ -110,9 +109,7 @@ class AmplitudeBank(StyleAugmentation, ImageMeans):
         amplitudes = self._window_of(spectrum_of(batch["image"], batch["valid"]), batch)
         return {"amplitude": amplitudes, **({"squares": amplitudes.square()} if self.spread else {})}
 
-    def of_means(self, means: Statistics, patients: int) -> Statistics:
-        if patients < self.min_images:
-            return {}
+    def from_means(self, means: Statistics) -> Statistics:
         shared = {"amplitude": means["amplitude"].clamp_min(0)}
         if self.spread:
             shared["deviation"] = (means["squares"] - means["amplitude"].square()).clamp_min(0).sqrt()

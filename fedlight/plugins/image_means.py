@@ -19,6 +19,9 @@ class ImageMeans(ABC):
     noise, and the site shares ``of_means`` of it in place of what ``on_round_end`` returned.
     """
 
+    min_images: int
+    """A site with fewer different images shares nothing."""
+
     def means_only(self) -> bool:
         """Says whether means are all that is shared as this plugin is set; if not, it is refused."""
         return True
@@ -36,11 +39,14 @@ class ImageMeans(ABC):
             features: Of the trained network at the plugin's stages, (N, C, h, w) each.
         """
 
-    @abstractmethod
     def of_means(self, means: Statistics, patients: int) -> Statistics:
-        """Returns what the site shares.
+        """Returns what the site shares of means over so many patients: nothing of fewer than ``min_images``."""
+        return self.from_means(means) if patients >= self.min_images else {}
+
+    @abstractmethod
+    def from_means(self, means: Statistics) -> Statistics:
+        """Returns what is shared of means of what ``of_images`` returned.
 
         Args:
-            means: Of what ``of_images`` returned, with noise: it may be negative where no image's number is.
-            patients: Over how many patients.
+            means: With noise: they may be negative where no image's number is.
         """

@@ -34,7 +34,6 @@ class MeanReference(Harmonisation, ImageMeans):
     """What ``describe`` returns, in words."""
 
     linear = True
-    min_images: int
 
     @abstractmethod
     def describe(self, images: Tensor, valid: Tensor) -> Mapping[str, Tensor]:
@@ -86,8 +85,8 @@ class MeanReference(Harmonisation, ImageMeans):
     def of_images(self, batch: Batch, features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return self.describe(batch["image"], batch["valid"])
 
-    def of_means(self, means: Statistics, patients: int) -> Statistics:
-        return means if patients >= self.min_images else {}
+    def from_means(self, means: Statistics) -> Statistics:
+        return means
 
     # --- under secure aggregation --------------------------------------------------------------------------------
 

@@ -41,7 +41,6 @@ class StyleBank(StyleAugmentation, ImageMeans):
     """What a style is, in words."""
 
     p: float
-    min_images: int
 
     @abstractmethod
     def describe(self, x: Tensor, valid: Tensor) -> Tensor:
@@ -175,9 +174,7 @@ class MomentBank(StyleBank):
         styles = super().of_images(batch, features)
         return {**styles, **{f"{stage}{SQUARES}": style.square() for stage, style in styles.items()}}
 
-    def of_means(self, means: Statistics, patients: int) -> Statistics:
-        if patients < self.min_images:
-            return {}
+    def from_means(self, means: Statistics) -> Statistics:
         return {stage: self.of_squares(means[stage], means[f"{stage}{SQUARES}"]) for stage in self.stages}
 
     def of_squares(self, mean: Tensor, square: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from fedlight.geometry import Placing, onto_grid
 from fedlight.plugins import ClientPlugin
 from fedlight.plugins.harmonisation import Harmonisers, rebuilt, saved
 from fedlight.state import State, load
+from fedlight.tasks.stages import undisturbed
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -274,36 +275,28 @@ class FederatedModule(LightningModule):
             optimizer = plugin.wrap_optimizer(optimizer)
         return optimizer if self.finish_optimizer is None else self.finish_optimizer(optimizer)
 
-    @torch.no_grad()
     def mean_loss(self, batches: Iterable[Batch]) -> float:
         """Returns the mean supervised loss over the cases of some batches, in evaluation mode, without plugins."""
-        modes = [(layer, layer.training) for layer in self.modules()]
-        self.eval()
         total, cases = 0.0, 0
-        for batch in batches:
-            batch = self.transfer_batch_to_device(batch, self.device, 0)
-            loss = self.criterion(self(batch["image"]), batch["mask"], batch["valid"])
-            total, cases = total + float(loss) * len(batch["case"]), cases + len(batch["case"])
-        for layer, mode in modes:
-            layer.training = mode
+        with undisturbed(self):
+            for batch in batches:
+                batch = self.transfer_batch_to_device(batch, self.device, 0)
+                loss = self.criterion(self(batch["image"]), batch["mask"], batch["valid"])
+                total, cases = total + float(loss) * len(batch["case"]), cases + len(batch["case"])
         return total / cases
 
-    @torch.no_grad()
     def features_of(self, images: Tensor) -> Mapping[str, Tensor]:
         """Returns the features at the stages that plugins named, of a plain pass in evaluation mode.
 
         Args:
             images: (N, C, H, W), as the network is to see them.
         """
-        modes = [(layer, layer.training) for layer in self.modules()]
-        self.eval()
         self.on_fit_start()
         try:
-            return self._plain_pass(images).features if self._hooks else {}
+            with undisturbed(self):
+                return self._plain_pass(images).features if self._hooks else {}
         finally:
             self.release()
-            for layer, mode in modes:
-                layer.training = mode
 
     # --- evaluation --------------------------------------------------------------------------------------------
 

@@ -97,11 +97,11 @@ class Lookup(Reading):
 
 
 @dataclass(frozen=True, slots=True)
-class Union(Reading):
-    """Foreground wherever one of several masks has it: two lungs, arteries and veins.
+class Several(Reading):
+    """Makes one mask of several.
 
     Attributes:
-        readings: Masks of the classes 0 and 1.
+        readings: The masks.
     """
 
     readings: tuple[Reading, ...]
@@ -111,26 +111,18 @@ class Union(Reading):
         """The files of all masks."""
         return tuple(path for reading in self.readings for path in reading.paths)
 
+
+class Union(Several):
+    """Foreground wherever one of several masks of the classes 0 and 1 has it: two lungs, arteries and veins."""
+
     def read(self) -> Grid:
         """Reads all and takes the largest class of every pixel."""
         grids = [reading.read() for reading in self.readings]
         return grids[0]._replace(values=np.maximum.reduce(_alike(grids, self.paths)))
 
 
-@dataclass(frozen=True, slots=True)
-class Majority(Reading):
-    """The class that most raters chose; where as many chose another, the first of these raters decides.
-
-    Attributes:
-        readings: The raters' masks.
-    """
-
-    readings: tuple[Reading, ...]
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files of all raters."""
-        return tuple(path for reading in self.readings for path in reading.paths)
+class Majority(Several):
+    """The class that most raters chose; where as many chose another, the first of these raters decides."""
 
     def read(self) -> Grid:
         """Reads all and counts votes."""
