@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,6 +21,7 @@ import fedlight
 from fedlight.benchmark.layout import FORMAT, KEYS
 from fedlight.benchmark.plan import Job
 from fedlight.checkpoint import RunFolder
+from fedlight.origin import commit
 from fedlight.preparation import flat
 from fedlight.serialization import write_bytes
 from fedlight.tracking.jsonl import read_rows
@@ -124,18 +124,6 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
-
-
-def commit() -> str:
-    """Returns the commit that this code is of, with "+" behind it if files were changed; empty outside a checkout."""
-    folder = Path(fedlight.__file__).resolve().parents[1]
-    if not (folder / ".git").exists():
-        return ""
-    try:
-        shown = ("git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
-        return subprocess.run(shown, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

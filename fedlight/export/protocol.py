@@ -92,7 +92,7 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     yield "rounds done", _done(record)
     yield "trained with", ", ".join(f"{name} {version}" for name, version in record.versions.items())
     yield "exported with", f"fedlight {__version__}, torch {torch.__version__}"
-    yield "commit", f"{UNKNOWN}; a run does not record it"
+    yield "commit of fedlight", ", then ".join(record.facts.get("commits") or [UNKNOWN])
 
 
 def _settings(group: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, str]]:

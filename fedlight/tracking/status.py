@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlight.errors import DamagedFileError
+from fedlight.origin import commit
 from fedlight.tracking.tracker import RunInfo, Status, Tracker
 
 FILE = "run.json"
@@ -27,9 +28,12 @@ class StatusTracker(Tracker):
 
     def __init__(self) -> None:
         self._run: RunInfo | None = None
+        self._commits: list[str] = []
 
     def start(self, run: RunInfo) -> None:
         self._run = None if run.scoring else run
+        if self._run is not None:
+            self._commits = _commits(run.folder)
         self._write("running")
 
     def finish(self, status: Status, summary: Mapping[str, Any], artifacts: Sequence[Path] = ()) -> None:
@@ -41,7 +45,8 @@ class StatusTracker(Tracker):
     def _write(self, status: str) -> None:
         if self._run is None:
             return
-        facts = {"status": status, **{name: _plain(getattr(self._run, name)) for name in _FACTS}}
+        known = {name: _plain(getattr(self._run, name)) for name in _FACTS}
+        facts = {"status": status, **known, "commits": self._commits}
         path = self._run.folder / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f"{FILE}.part")
@@ -69,6 +74,15 @@ def read_status(folder: Path) -> dict[str, Any]:
             f"{path} is damaged: it must be a JSON object. Move it away; the run goes on without it."
         )
     return facts
+
+
+def _commits(folder: Path) -> list[str]:
+    """Returns the commits of fedlight that the run was trained with, in order, the present one last."""
+    with suppress(DamagedFileError):
+        before: list[str] = read_status(folder).get("commits", [])
+        now = commit() or "unknown"
+        return before if before[-1:] == [now] else [*before, now]
+    return [commit() or "unknown"]
 
 
 def _plain(value: Any) -> Any:
