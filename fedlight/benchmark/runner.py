@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -98,7 +98,7 @@ class Runner:
         """Runs one job to its end and writes its result."""
         run_folder, result = self.output / "runs" / job.name, self.output / "results" / job.name
         commands = self.protocol.commands(job, run_folder)
-        reason, spent = self.process(run_folder, commands)
+        reason, spent = self.process(run_folder, commands, wandb_names(self.output, job))
         about: dict[str, Any] = {}
         cases: list[dict[str, str]] = []
         if not reason:
@@ -112,11 +112,14 @@ class Runner:
             write_result(result, {**known, **about}, cases)
         return known
 
-    def process(self, run_folder: Path, commands: Sequence[Sequence[str]]) -> tuple[str, Spent]:
+    def process(
+        self, run_folder: Path, commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None
+    ) -> tuple[str, Spent]:
         """Runs commands one after the other in one process; returns why they failed, if they did."""
         run_folder.parent.mkdir(parents=True, exist_ok=True)
         script, log = (run_folder.with_name(f"{run_folder.name}{ending}") for ending in (".commands", ".log"))
         script.write_text("".join(f"{shlex.join(command)}\n" for command in commands))
+        own = {"OMP_NUM_THREADS": str(self.protocol.threads), "COLUMNS": "120"}
         begun = time.monotonic()
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -124,7 +127,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": str(self.protocol.threads), "COLUMNS": "120"},
+                env={**os.environ, **own, **(environment or {})},
                 start_new_session=True,  # Ctrl-C reaches this process, which ends the others
             )
             self._processes[process.pid] = process
@@ -146,6 +149,18 @@ class Runner:
         for pid in list(self._processes):
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+
+
+def wandb_names(output: Path, job: Job) -> dict[str, str]:
+    """Returns what W&B, where a config asks for it, calls a job's run: a group is an arm, whose curves it averages.
+
+    The variables are W&B's own.
+    """
+    return {
+        "WANDB_RUN_GROUP": f"{output.resolve().name}/{job.arm.name}",
+        "WANDB_JOB_TYPE": f"held-out-{'-'.join(job.held_out)}",
+        "WANDB_NAME": job.name,
+    }
 
 
 def _reason(log: Path, code: int) -> str:

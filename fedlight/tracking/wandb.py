@@ -43,8 +43,10 @@ class WandbTracker(Tracker):
         project: The W&B project.
         entity: User or team; None: the account's default.
         mode: "offline" writes files for ``wandb sync``; "online" needs ``wandb login`` before.
-        group: Groups runs of one experiment; None: "held-out-<site>", or "no-held-out".
-        job_type: Kind of run within the group.
+        group: Groups runs of one experiment; None: that of the benchmark's job (an arm) or of ``WANDB_RUN_GROUP``, else
+            "held-out-<site>" or "no-held-out".
+        job_type: Kind of run within the group; None: that of the benchmark's job (its held-out site) or of
+            ``WANDB_JOB_TYPE``, else "federation".
         tags: Labels of the run.
         overlays: Whether to log example images with prediction and ground truth. They are patients' pixels.
         share_machine: Whether W&B may record host name, program, command line, git state, packages and hardware.
@@ -58,7 +60,7 @@ class WandbTracker(Tracker):
         entity: str | None = None,
         mode: Literal["offline", "online"] = "offline",
         group: str | None = None,
-        job_type: str = "federation",
+        job_type: str | None = None,
         tags: Sequence[str] = (),
         overlays: bool = False,
         share_machine: bool = False,
@@ -102,9 +104,7 @@ class WandbTracker(Tracker):
             return
         pictures = _pictures(images)
         layers = {"ground_truth": masks.cpu().numpy(), "prediction": predictions.cpu().numpy()}
-        self._submit(
-            lambda run: run.log({"round": round, f"{site}/overlays": _overlays(pictures, layers, self._classes)})
-        )
+        self._submit(lambda run: run.log({"round": round, **_overlays(site, pictures, layers, self._classes)}))
 
     def finish(self, status: Status, summary: Mapping[str, Any], artifacts: Sequence[Path] = ()) -> None:
         if self._background is None:
@@ -129,10 +129,10 @@ class WandbTracker(Tracker):
             project=self.project,
             entity=self.entity,
             mode=self.mode,
-            group=self.group or (f"held-out-{'-'.join(info.held_out)}" if info.held_out else "no-held-out"),
-            job_type=self.job_type,
+            group=self.group or os.environ.get("WANDB_RUN_GROUP") or _group(info),
+            job_type=self.job_type or os.environ.get("WANDB_JOB_TYPE") or "federation",
             tags=list(self.tags),
-            name=info.name,
+            name=os.environ.get("WANDB_NAME") or info.name,
             id=run_id,
             resume="allow" if self.mode == "online" else None,
             reinit="create_new",  # a run that the user has open in this process stays theirs
@@ -140,9 +140,7 @@ class WandbTracker(Tracker):
             config=dict(info.config),
             settings=self._settings(),
         )
-        run.define_metric("round")
-        for name in (*(info.sites if self._by_site else ()), "mean", "worst", "federation"):
-            run.define_metric(f"{name}/*", step_metric="round")
+        _define_metrics(run, [*(info.sites if self._by_site else ()), "mean", "worst", "federation"])
         return run
 
     def _settings(self) -> wandb.Settings:
@@ -173,6 +171,21 @@ _PRIVATE: dict[str, Any] = {
 }
 
 
+def _group(info: RunInfo) -> str:
+    return f"held-out-{'-'.join(info.held_out)}" if info.held_out else "no-held-out"
+
+
+def _define_metrics(run: wandb.Run, sections: Sequence[str]) -> None:
+    """Lays out W&B's page: a section of panels for every site and for the federation, with the rounds as their axis.
+
+    The sites' mean validation Dice, which selects the round, stands in tables of runs with its highest value.
+    """
+    run.define_metric("round", hidden=True)
+    for name in sections:
+        run.define_metric(f"{name}/*", step_metric="round")
+    run.define_metric("mean/val_dice", step_metric="round", summary="max")
+
+
 def _log_artifact(run: wandb.Run, path: Path, round: int) -> None:
     import wandb
 
@@ -188,13 +201,26 @@ def _pictures(images: Any) -> Any:
     return pixels.permute(0, 2, 3, 1).numpy() if images.shape[1] == 3 else pixels[:, 0].numpy()
 
 
-def _overlays(pictures: Any, layers: Mapping[str, Any], classes: Mapping[int, str]) -> list[wandb.Image]:
+def _overlays(
+    site: str, pictures: Any, layers: Mapping[str, Any], classes: Mapping[int, str]
+) -> dict[str, list[wandb.Image] | wandb.Table]:
+    """Returns a site's pictures to look through, and as a table that can be sorted by the Dice of every class."""
     import wandb
 
     def masks(index: int) -> dict[str, Any]:
         return {name: {"mask_data": layer[index], "class_labels": classes} for name, layer in layers.items()}
 
-    return [wandb.Image(picture, masks=masks(index)) for index, picture in enumerate(pictures)]
+    shown = [wandb.Image(picture, masks=masks(index)) for index, picture in enumerate(pictures)]
+    table = wandb.Table(columns=["site", "example", *(f"dice {name}" for name in list(classes.values())[1:])])
+    for index, image in enumerate(shown):
+        true, found = layers["ground_truth"][index], layers["prediction"][index]
+        table.add_data(site, image, *(_dice(true == number, found == number) for number in list(classes)[1:]))
+    return {f"{site}/overlays": shown, f"{site}/overlay_table": table}
+
+
+def _dice(true: Any, found: Any) -> float | None:
+    """Returns twice the common pixels by the sum of both; None where the structure is not there."""
+    return float(2 * (true & found).sum() / (true.sum() + found.sum())) if true.any() else None
 
 
 def _run_id(run: RunInfo) -> str:

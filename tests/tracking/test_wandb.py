@@ -11,11 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fedlight.benchmark.plan import Arm, Job
+from fedlight.benchmark.runner import wandb_names
 
 PROGRAM = Path(__file__).with_name("wandb_program.py")
 CONFIG = {"seed": 1, "data": {"sites": ["a", "b"], "held_out": "c"}, "lr": 0.1, "ckpt": None}
@@ -45,7 +48,9 @@ class Result:
         return [record[kind] for record in map(json.loads, lines) if record["type"] == kind]
 
 
-def train(folder: Path, base_url: str | None = None, **options: Any) -> Result:
+def train(
+    folder: Path, base_url: str | None = None, variables: Mapping[str, str] | None = None, **options: Any
+) -> Result:
     """Runs the program under a name and in a place that no record may contain."""
     place = folder.parent / "clinic_checkout"
     if not place.exists():
@@ -56,6 +61,7 @@ def train(folder: Path, base_url: str | None = None, **options: Any) -> Result:
     folder.mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"USER": "nurse_account", "LOGNAME": "nurse_account", "HOME": str(place), "OMP_NUM_THREADS": "1"}
+    environment |= variables or {}
     if base_url is not None:
         environment |= {"WANDB_BASE_URL": base_url, "WANDB_API_KEY": "k" * 40}
     command = [sys.executable, str(place / "hospital_program.py"), str(folder), json.dumps(options)]
@@ -92,7 +98,8 @@ def test_the_resolved_config_is_recorded(offline: Result) -> None:
 def test_round_is_the_axis_of_every_site(offline: Result) -> None:
     metrics = offline.records("metric")
     axes = {metric.get("glob_name") or metric["name"]: metric.get("step_metric") for metric in metrics}
-    assert axes == dict.fromkeys(("a/*", "b/*", "mean/*", "worst/*", "federation/*"), "round") | {"round": None}
+    sections = ("a/*", "b/*", "mean/*", "worst/*", "federation/*", "mean/val_dice")
+    assert axes == dict.fromkeys(sections, "round") | {"round": None}
 
 
 def test_rounds_only_grow_and_have_every_site(offline: Result) -> None:
@@ -150,7 +157,19 @@ def test_overlays_have_prediction_and_ground_truth(tmp_path: Path) -> None:
     assert row["round"] == 3
     assert row["a/overlays.count"] == 2
     assert [sorted(masks) for masks in row["a/overlays.all_masks"]] == [["ground_truth", "prediction"]] * 2
-    assert not result.records("artifact")
+    (table,) = result.folder.rglob("overlay_table_*.table.json")
+    written = json.loads(table.read_text())
+    assert written["columns"] == ["site", "example", "dice vessel"]
+    assert [(line[0], line[2]) for line in written["data"]] == [("a", 1.0), ("a", 1.0)]
+    assert not [artifact for artifact in result.records("artifact") if artifact["type"] == "model"]
+
+
+def test_runs_of_a_benchmark_are_grouped_by_arm(tmp_path: Path) -> None:
+    """The names are those that ``fedlight benchmark`` gives its jobs; what the user sets himself goes before."""
+    names = wandb_names(tmp_path / "retina", Job(Arm("fedavg", ()), ("chase", "hrf"), 1))
+    (run,) = train(tmp_path / "run", variables=names, job_type="mine", log_checkpoint=False).records("run")
+    assert (run["run_group"], run["job_type"]) == ("retina/fedavg", "mine")
+    assert (run["display_name"], names["WANDB_JOB_TYPE"]) == ("fedavg/chase+hrf/seed1", "held-out-chase-hrf")
 
 
 @pytest.mark.slow
