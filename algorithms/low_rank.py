@@ -44,7 +44,7 @@ class LowRank(Codec):
         carried: dict[str, Tensor] = {}
         for name, value in like.items():
             rows, columns = _shape(value)
-            factors = {f"{name}/p": meta(rows, self.rank), f"{name}/q": meta(columns, self.rank)}
+            factors = {f"{name}/p": meta(self.rank, rows), f"{name}/q": meta(self.rank, columns)}
             carried |= factors if self._thin(value) else {name: value}
         return carried, {}
 
@@ -56,15 +56,16 @@ class LowRank(Codec):
                 continue
             matrix = value.float().reshape(_shape(value))
             start = torch.randn((matrix.shape[1], self.rank), generator=generator)
-            carried[f"{name}/p"], carried[f"{name}/q"] = factors(matrix, self._last.get(name, start))
-            self._last[name] = carried[f"{name}/q"]
+            p, q = factors(matrix, self._last.get(name, start))
+            carried[f"{name}/p"], carried[f"{name}/q"] = p.T.contiguous(), q.T.contiguous()  # a row is a direction
+            self._last[name] = q
         return carried, {}
 
     def decode(self, carried: State, beside: State, like: Layout, generator: torch.Generator) -> State:
         found = {}
         for name, shape in like.items():
             thin = self._thin(shape)
-            product = carried[f"{name}/p"] @ carried[f"{name}/q"].T if thin else carried[name]
+            product = carried[f"{name}/p"].T @ carried[f"{name}/q"] if thin else carried[name]
             found[name] = product.reshape(shape.shape).to(shape.dtype)
         return found
 

@@ -52,7 +52,7 @@ def sent(codecs: Codecs, state: State, **settings: Any) -> State:
         ([RandomK(0.25)], 4 * 432 + 4 * 12),
         ([LowRank(2)], 4 * 2 * (24 + 72) + 4 * HEAD),  # 2 (2 + 24) numbers are no fewer than 48
         ([TopK(0.25), Quantise(4)], 216 + 4 + KERNEL // 8 + 6 + 4 + HEAD // 8),  # one scale for a list of numbers
-        ([LowRank(2), Quantise(8)], 2 * (24 + 72) + 4 * (24 + 72) + HEAD + 4 * 2),
+        ([LowRank(2), Quantise(8)], 2 * (24 + 72) + 4 * (2 + 2) + HEAD + 4 * 2),
     ],
 )
 def test_a_payload_is_as_long_as_the_formula_says(codecs: Codecs, coded: int) -> None:
