@@ -133,7 +133,7 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         if row["kind"] == "fit" and row.get("train_loss") is not None:
             losses.append(row["train_loss"])
         if row["kind"] == "round":
-            megabytes += (row["bytes_up"] + row["bytes_down"]) / 1e6
+            megabytes += (row["bytes_up"] + row["bytes_down"] + row.get("bytes_evaluate", 0)) / 1e6
             yield {
                 "round": row["round"],
                 "val_dice": _rounded(row.get("mean_dice")),
