@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Literal
 import torch
 import yaml
 
+from fedlight.configs import read_settings
 from fedlight.run_lock import hold
 from fedlight.serialization import aside, link, read, write, write_bytes
 
@@ -141,10 +142,11 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: If no run was started here.
+            DamagedFileError: If it is not what was written.
         """
         if not self.exists():
             raise FileNotFoundError(f"{self.path} is not a run folder: it has no config.yaml. Name a run.")
-        return yaml.safe_load((self.path / "config.yaml").read_text()) or {}
+        return read_settings(self.path)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

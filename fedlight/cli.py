@@ -28,7 +28,7 @@ from fedlight.configs import empty_groups, read_config
 from fedlight.data import FederatedDataModule, FolderSites, SyntheticSites
 from fedlight.deploy.command import deploy
 from fedlight.document import show
-from fedlight.errors import ConfigError, DamagedFileError, ExportError
+from fedlight.errors import ConfigError, DamagedFileError, ExportError, say
 from fedlight.executors import Flower, InProcess, MultiProcess
 from fedlight.federation import Federation
 from fedlight.messages import explain, nearest, parameters, unknown_setting
@@ -211,16 +211,16 @@ def run(arguments: Sequence[str]) -> int:
         with _terminable():
             return _run(arguments)
     except ConfigError as error:
-        return _say(error, 2)
+        return say(error, 2)
     except (RoundFailedError, DamagedFileError, ExportError) as error:
-        return _say(error, 1)
+        return say(error, 1)
     except OSError as error:
         about = f" ({error.filename})" if error.filename else ""
-        return _say(f"{error.strerror or error}{about}{kept}", 1)
+        return say(f"{error.strerror or error}{about}{kept}", 1)
     except _Terminated:
-        return _say(f"asked to end (SIGTERM){kept}", 143)
+        return say(f"asked to end (SIGTERM){kept}", 143)
     except KeyboardInterrupt:
-        return _say(f"interrupted{kept}", 130)
+        return say(f"interrupted{kept}", 130)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -352,10 +352,3 @@ def _quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):  # seed_everything and the like
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-
-
-def _say(error: BaseException | str, code: int) -> int:
-    lines = [str(line) for line in error.args] if isinstance(error, BaseException) and error.args else [str(error)]
-    for line in lines:
-        sys.stderr.write(f"fedlight: {line}\n")
-    return code

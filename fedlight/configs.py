@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from fedlight.errors import ConfigError
+from fedlight.errors import ConfigError, DamagedFileError
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -31,6 +31,25 @@ def read_config(path: Path) -> dict[str, Any]:
     beside = [path.parent / str(file) for file in config.get("load") or []]
     named = config.get("load") or []
     return {**config, "load": [str(b if b.is_file() else n) for b, n in zip(beside, named, strict=True)]}
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Reads the resolved config of a run; runs from Python have an empty one.
+
+    Raises:
+        DamagedFileError: If it is missing or not what was written.
+    """
+    path = folder / "config.yaml"
+    try:
+        # libyaml's loader is ten times as fast; both are safe
+        config = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except FileNotFoundError as error:
+        raise DamagedFileError(f"{path} is missing. Bring it back to score the run or go on with it.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{path} is damaged: it is not YAML. Bring it back.") from error
+    if not isinstance(config or {}, dict):
+        raise DamagedFileError(f"{path} is damaged: it must hold settings. Bring it back.")
+    return config or {}
 
 
 def empty_groups(tree: Mapping[str, Any], name: str = "") -> list[str]:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from fedlight.errors import ConfigError, DamagedFileError
+from fedlight.errors import ConfigError, DamagedFileError, say
 
 
 def light(arguments: Sequence[str]) -> int:
@@ -14,19 +14,14 @@ def light(arguments: Sequence[str]) -> int:
     try:
         return COMMANDS[arguments[0]](arguments[1:])
     except ConfigError as error:
-        return _say(error, 2)
+        return say(error, 2)
     except DamagedFileError as error:
-        return _say(error, 1)
+        return say(error, 1)
     except BrokenPipeError:  # whoever read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return _say("interrupted", 130)
-
-
-def _say(what: object, code: int) -> int:
-    sys.stderr.write(f"fedlight: {what}\n")
-    return code
+        return say("interrupted", 130)
 
 
 def _runs(arguments: Sequence[str]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import NoReturn
 
 from fedlight.deploy import server
 from fedlight.deploy.node import DeployError, Node
+from fedlight.errors import say
 
 
 def light(arguments: Sequence[str]) -> int | None:
@@ -32,13 +32,13 @@ def light(arguments: Sequence[str]) -> int | None:
         try:
             return COMMANDS[arguments[0]](arguments[1:])
         except FlowerError as error:
-            return _say(error, 1)
+            return say(error, 1)
     except DeployError as error:
-        return _say(error, 2)
+        return say(error, 2)
     except _Terminated:
-        return _say("asked to end (SIGTERM)", 143)
+        return say("asked to end (SIGTERM)", 143)
     except KeyboardInterrupt:
-        return _say("interrupted", 130)
+        return say("interrupted", 130)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -102,11 +102,6 @@ def _check(arguments: Sequence[str]) -> int:
     parser = _Arguments("check", "Look whether all nodes are there and agree; settings follow as for fit.")
     chosen, settings = parser.parse_known_args(arguments)
     return run(ServerFolder.read(chosen.folder), "check", settings)
-
-
-def _say(what: object, code: int) -> int:
-    sys.stderr.write(f"fedlight: {what}\n")
-    return code
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from fedlight.arguments import Arguments, show
-from fedlight.errors import ConfigError
+from fedlight.errors import ConfigError, say
 from fedlight.messages import did_you_mean
 from fedlight.tracking import ConsoleTracker
 from fedlight.watching.comparison import compare, render
@@ -51,9 +51,9 @@ def watch(arguments: Sequence[str]) -> int:
     if chosen.run.exists() and not chosen.run.is_dir():
         raise ConfigError(f"run must be the folder of a run, got {chosen.run}, which is a file. Name the folder.")
     try:
-        return follow(chosen.run, ConsoleTracker(), _note, chosen.pause)
+        return follow(chosen.run, ConsoleTracker(), say, chosen.pause)
     except KeyboardInterrupt:
-        _note(f"no longer watching; {chosen.run} goes on by itself")
+        say(f"no longer watching; {chosen.run} goes on by itself")
         return 130
 
 
@@ -72,7 +72,3 @@ def _show(what: RenderableType | Sequence[object] | Mapping[str, object]) -> Non
         sys.stdout.flush()
     else:
         show(what)  # type: ignore[arg-type]
-
-
-def _note(sentence: str) -> None:
-    sys.stderr.write(f"fedlight: {sentence}\n")

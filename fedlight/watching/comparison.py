@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedlight.configs import flat
+from fedlight.configs import flat, read_settings
 from fedlight.watching.listing import STYLES, best, number, rounds
-from fedlight.watching.record import Record, read_record, read_settings
+from fedlight.watching.record import Record, read_record
 
 _RUNS_A_TABLE = 3  # what fits 80 columns beside the names of settings
 _NOT_COMPARED = ("federation.run_folder",)

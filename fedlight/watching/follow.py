@@ -69,7 +69,7 @@ class Rounds:
 def follow(
     folder: Path,
     tracker: ConsoleTracker,
-    say: Callable[[str], None],
+    say: Callable[[str], object],
     pause: float = 1.0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
@@ -136,7 +136,7 @@ def _show(rows: Sequence[Row], shown: dict[int, int], rounds: int, tracker: Cons
         tracker.on_round(round_record(rows, rounds))
 
 
-def _end(record: Record, facts: Mapping[str, Any], tracker: ConsoleTracker, say: Callable[[str], None]) -> int:
+def _end(record: Record, facts: Mapping[str, Any], tracker: ConsoleTracker, say: Callable[[str], object]) -> int:
     if record.problem is not None:
         raise DamagedFileError(record.problem)
     killed = record.status == "interrupted" and facts.get("status") == "running"

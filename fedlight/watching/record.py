@@ -10,8 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-import yaml
-
+from fedlight.configs import read_settings
 from fedlight.errors import DamagedFileError
 from fedlight.run_lock import is_held
 from fedlight.tracking import read_rows, read_status
@@ -87,25 +86,6 @@ def read_record(folder: Path) -> Record:
         return _record(folder)
     except (DamagedFileError, OSError) as error:
         return Record(str(folder), "damaged", problem=" ".join(str(error).split()), seconds=age(folder))
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Reads the resolved config of a run; runs from Python have an empty one.
-
-    Raises:
-        DamagedFileError: If it is missing or not what was written.
-    """
-    path = folder / "config.yaml"
-    try:
-        # libyaml's loader is ten times as fast; both are safe
-        config = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError as error:
-        raise DamagedFileError(f"{path} is missing. Bring it back to score the run or go on with it.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DamagedFileError(f"{path} is damaged: it is not YAML. Bring it back.") from error
-    if not isinstance(config or {}, dict):
-        raise DamagedFileError(f"{path} is damaged: it must hold settings. Bring it back.")
-    return config or {}
 
 
 def status_of(folder: Path, facts: Mapping[str, Any], rounds: int, planned: int | None, failed: bool) -> State:
