@@ -1,7 +1,7 @@
 """What is read of DICOM files: pixels, their place and what they mean, and nothing that names a patient.
 
-Only the listed elements are parsed, so that no other one can get into a message, a log or a run folder; and what pydicom
-says of a broken value is not repeated, because it quotes the value.
+Only the listed elements are parsed, so that no other one can get into a message, a log or a run folder; and what
+pydicom says of a broken value is not repeated, because it quotes the value.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ def frames_of(dataset: Any, path: Path) -> list[Frame]:
     """Returns the frames of a file and where they lie.
 
     Raises:
-        CaseError: If a value of the header is no number.
+        CaseError: If a value of the header is no number, or nothing is said of the places of several frames.
     """
     try:
         count = int(dataset.get("NumberOfFrames") or 1)
         shared = _only(dataset, "SharedFunctionalGroupsSequence")
         own = list(dataset.get("PerFrameFunctionalGroupsSequence") or ())
-        if own and len(own) != count:
-            raise ValueError("frames and what is said of them differ in number")
+        if len(own) != (count if own or count > 1 else 0):
+            raise ValueError("of every frame is said where it lies")
         return [_frame(dataset, path, number, own[number] if own else None, shared) for number in range(count)]
     except Exception as error:  # values that are no numbers, sequences that are none
         raise CaseError(("header", where(path))) from error

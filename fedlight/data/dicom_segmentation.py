@@ -1,7 +1,7 @@
 """DICOM-SEG as a mask: its frames put where they lie on the grid of a volume, with the classes that its segments mean.
 
-Segments mean the classes of their labels if these are names of classes, else those that their numbers stand for. A frame
-that a segmentation leaves out is background there, and of fractional ones half and more is inside.
+Segments mean the classes of their labels if these are names of classes, else those that their numbers stand for. A
+frame that a segmentation leaves out is background there, and of fractional ones half and more is inside.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fedlight.data.dicom_reading import SEGMENTATIONS, Frame, frames_of, read_pi
 from fedlight.data.dicom_series import TO_RAS
 from fedlight.data.image_files import MaskValues
 from fedlight.data.source import CaseError
-from fedlight.data.stack import Affine, Array, Stack
+from fedlight.data.stack import Affine, Array, Stack, three
 from fedlight.file_names import dicom_files, is_dicom, stem
 
 OFF_GRID = 0.2
@@ -112,6 +112,7 @@ def _placed(name: str, file: Path, dataset: Any, volume: Stack, classes: Mapping
     shape = volume.turn.shape if volume.turn is not None else volume.stored.shape
     result = np.zeros(shape, np.uint8)
     frames = frames_of(dataset, file)
+    three(name, (len(frames), int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)))
     pixels = read_pixels(file)[0]
     if pixels.ndim != 3 or len(pixels) != len(frames):
         raise CaseError(("unreadable", f"{where(file)} (pixels incomplete or broken)"))

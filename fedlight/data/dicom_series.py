@@ -100,9 +100,9 @@ def read_series(path: Path) -> Series:
     """
     files = dicom_files(path) if path.is_dir() else [path]
     datasets = [read_place(file) for file in files]
-    _check_one_series(path, files, datasets)
     for file, dataset in zip(files, datasets, strict=True):
         _check_kind(file, dataset)
+    _check_one_series(path, files, datasets)
     frames = [frame for file, dataset in zip(files, datasets, strict=True) for frame in frames_of(dataset, file)]
     sizes = {(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)) for dataset in datasets}
     name = stem(path)
@@ -146,6 +146,8 @@ def _named(dataset: Any, file: Path, count: int) -> str:
 def _check_kind(file: Path, dataset: Any) -> None:
     if str(dataset.get("SOPClassUID") or "") in SEGMENTATIONS:
         raise CaseError(("segmentation", where(file)))
+    if "SeriesInstanceUID" not in dataset:  # which every DICOM object has
+        raise CaseError(("unreadable", f"{where(file)} (no complete DICOM file)"))
     if "Rows" not in dataset or "Columns" not in dataset:
         raise CaseError(("no pixels", where(file)))
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
@@ -184,9 +186,7 @@ def _check_even(
     if np.linalg.norm(places - even, axis=1).max() > UNEVEN * typical:
         widest = int(abs(gaps - typical).argmax())
         found = f"{gaps[widest]:.3g} mm instead of {typical:.3g} mm between"
-        raise CaseError(
-            ("uneven slices", f"{name} ({found} {_file(frames[widest])} and {_file(frames[widest + 1])})")
-        )
+        raise CaseError(("uneven slices", f"{name} ({found} {_file(frames[widest])} and {_file(frames[widest + 1])})"))
 
 
 def _file(frame: Frame) -> str:

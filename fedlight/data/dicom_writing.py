@@ -1,7 +1,7 @@
 """Masks of a DICOM series as DICOM-SEG, which refers to its images, and probabilities of one as NIfTI.
 
-A segmentation belongs to the study of its images, so it repeats what they say of the patient. Nothing else does: neither
-the probabilities nor any name of a file.
+A segmentation belongs to the study of its images, so it repeats what they say of the patient. Nothing else does:
+neither the probabilities nor any name of a file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def write_segmentation(voxels: Array, frames: Sequence[Frame], classes: Sequence
     try:
         import highdicom
     except ImportError as error:
-        raise DataError("a mask of DICOM images needs highdicom. Get it with: pip install 'fedlight[dicom]'.") from error
+        raise DataError(
+            "a mask of DICOM images needs highdicom. Get it with: pip install 'fedlight[dicom]'."
+        ) from error
     quiet()
     target = target.with_name(f"{target.name}.dcm")
     try:
@@ -101,12 +103,21 @@ def _segmentation(highdicom: Any, voxels: Array, frames: Sequence[Frame], classe
 def _in_order_of_files(voxels: Array, frames: Sequence[Frame]) -> tuple[list[Any], Array]:
     """Returns the images that are referred to and the mask in their order: that of files, or of frames in one."""
     paths = list(dict.fromkeys(frame.path for frame in frames))
+    thickness = _thickness(frames)
     if len(paths) > 1:
-        return [_image(path) for path in paths], voxels
-    return [_image(paths[0])], voxels[np.argsort([frame.number for frame in frames])]
+        return [_image(path, thickness) for path in paths], voxels
+    return [_image(paths[0], thickness)], voxels[np.argsort([frame.number for frame in frames])]
 
 
-def _image(path: Path) -> Any:
+def _thickness(frames: Sequence[Frame]) -> float:
+    """From slice to slice, in mm, where there are several."""
+    first, second = frames[0].position, frames[min(1, len(frames) - 1)].position
+    if len(frames) == 1 or first is None or second is None:
+        return frames[0].thickness
+    return float(np.linalg.norm(second - first))
+
+
+def _image(path: Path, thickness: float) -> Any:
     """Reads all that is said of an image, with what a segmentation must repeat left empty if it is not said."""
     import pydicom
 
@@ -114,6 +125,8 @@ def _image(path: Path) -> Any:
     for name in _EMPTY:
         if name not in image:
             setattr(image, name, "")
+    if "ImagePositionPatient" in image and not image.get("SliceThickness"):
+        image.SliceThickness = f"{thickness:.10g}"
     if image.PatientSex not in ("", "M", "F", "O"):
         image.PatientSex = ""
     return image

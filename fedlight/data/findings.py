@@ -115,7 +115,11 @@ KINDS = {
         "slices that are shifted against each other, as by a tilted gantry",
         "They are used as they are: resample the series if distances in 3-D matter.",
     ),
-    "no pixels": Kind("error", "DICOM without an image", "Reports, plans and the like are no slices: remove the file."),
+    "no pixels": Kind(
+        "error",
+        "DICOM without an image",
+        "Remove reports, plans and the like, which are no slices; copy anew what was cut off.",
+    ),
     "decoder": Kind(
         "error",
         "compressed DICOM whose decoder is missing",

@@ -16,8 +16,8 @@ from fedlight.data.preparation import Normalise, Preparation
 from fedlight.data.site_folders import find_sites, match_files
 from fedlight.data.source import Entry, Source
 from fedlight.data.splits import Fractions, Split, check_explicit, patient, read_splits, split
-from fedlight.data.transforms import TransformConfig
 from fedlight.data.stack import Axis
+from fedlight.data.transforms import TransformConfig
 from fedlight.data.volume_files import holds_volume, open_stack
 from fedlight.data.volumes import VolumeSource
 from fedlight.data_format import DataFormat
@@ -27,8 +27,9 @@ class FolderSites(CaseSites):
     """Images and masks with equal stems in ``root/SITE/images`` and ``root/SITE/masks``, optionally ``root/SITE/fov``.
 
     PNG, JPEG, TIFF, BMP and GIF are read, 16-bit greys by their full range, and the volumes NIfTI, NumPy, DICOM series
-    (a folder a case) and TIFF of several pages, which are trained on as slices and scored as volumes. Only pixels above 0
-    in ``fov`` count, in loss, metrics and every statistic. ``fedlight data check`` shows what is found before training.
+    (a folder a case) and TIFF of several pages, which are trained on as slices and scored as volumes. Only pixels above
+    0 in ``fov`` count, in loss, metrics and every statistic. ``fedlight data check`` shows what is found before any
+    training.
 
     Args:
         root: Folder with one folder a site.

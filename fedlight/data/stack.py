@@ -1,7 +1,7 @@
 """A volume as a stack of slices, turned as on a radiologist's screen, and the way back to the grid of its file.
 
-On a screen, axial and coronal slices are seen from the feet and from the front, the patient's right on the left; sagittal
-ones have the front on the left.
+On a screen, axial and coronal slices are seen from the feet and from the front, the patient's right on the left;
+sagittal ones have the front on the left.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ A NumPy array is read as (z, y, x), first row on top.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,8 @@ def open_stack(path: Path, axis: Axis) -> Stack:
     """
     if not holds_volume(path):
         raise CaseError(("other format", f"{path.parent.name}/{path.name}"))
-    try:
+    with _readable(path):
         return _opener(path)(path, axis)
-    except CaseError:
-        raise
-    # nibabel and zlib raise what they like on broken files: every one of it means "unreadable"
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CaseError(("unreadable", f"{path.parent.name}/{path.name} ({reason})")) from error
 
 
 def open_mask(path: Path, axis: Axis, volume: Stack | None, meaning: MaskValues | None) -> Stack:
@@ -57,12 +52,25 @@ def open_mask(path: Path, axis: Axis, volume: Stack | None, meaning: MaskValues 
         return open_stack(path, axis)
     if volume is None:
         raise CaseError  # nothing can be said of it beyond what is said of the volume
-    return open_segmentation(path, volume, meaning)
+    with _readable(path):
+        return open_segmentation(path, volume, meaning)
 
 
 def holds_volume(path: Path) -> bool:
     """Says whether a file is a volume, for which a TIFF is looked into, or a folder the slices of one."""
     return is_volume(path) or is_stack(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what nibabel, zlib and others raise on broken files into what it means: "unreadable"."""
+    try:
+        yield
+    except CaseError:
+        raise
+    except Exception as error:
+        said = "" if is_dicom(path) else " ".join(str(error).split())  # pydicom quotes values of the file
+        raise CaseError(("unreadable", f"{path.parent.name}/{path.name} ({said or type(error).__name__})")) from error
 
 
 def _opener(path: Path) -> Callable[[Path, Axis], Stack]:
@@ -158,4 +166,3 @@ def _sizes(path: Path, spacing: Array | None) -> npt.NDArray[np.float64]:
 def _check_type(path: Path, dtype: Any) -> None:
     if np.dtype(dtype).kind not in "buif":
         raise CaseError(("volume values", f"{path.parent.name}/{path.name}"))
-

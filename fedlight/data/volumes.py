@@ -88,7 +88,7 @@ class VolumeSource(Source):
         if missing == 1:
             raise CaseError(("no numbers", name))
         limits = (low, high) if self.limits is None else self.limits
-        remarks = [*image.remarks, *(() if mask is None else mask.remarks)]
+        remarks = [*image.remarks, *(mask.remarks if mask is not None and mask.indices else ())]
         if missing:
             remarks.append(("not a number", f"{name} ({missing:.1%})"))
         return VolumeSlices(replace(self, limits=limits, known=True), image, mask, fov, limits, remarks)
@@ -147,7 +147,7 @@ class VolumeSlices(Slices):
         if self.mask is None:
             return np.zeros(self.image.stored.shape[1:], np.uint8)
         if self.mask.indices:
-            return self.mask.stored[index].astype(np.uint8)
+            return np.asarray(self.mask.stored[index], np.uint8)
         values, name = self.mask.values(index), stem(self.source.image)
         whole = np.floor(np.nan_to_num(values, nan=-1)) if self.source.values.threshold is not None else values
         levels = np.nan_to_num(whole, nan=0).clip(0, FULL).astype(np.uint16)

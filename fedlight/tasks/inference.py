@@ -5,8 +5,8 @@ index), ``overlays/NAME.png`` (the image as the network saw it, contours and a t
 ``probabilities/NAME.npy`` (classes, height, width; float16) and ``predictions.csv`` with a row an image.
 
 Of a volume, mask and probabilities are volumes of the input's own format and geometry: the mask holds the class index
-(uint8), the probabilities have a further axis for the classes (float32). Of a DICOM series, the mask is a DICOM-SEG with a
-segment a class, and the probabilities are NIfTI. The overlay shows a few slices side by side.
+(uint8), the probabilities have a further axis for the classes (float32). Of a DICOM series, the mask is a DICOM-SEG,
+which refers to its images, and the probabilities are NIfTI. The overlay shows a few slices side by side.
 """
 
 from __future__ import annotations
