@@ -49,9 +49,7 @@ def look(root: Path) -> Look:
     errors = [finding.text for finding in findings.sentences() if finding.severity == "error"]
     if errors:
         raise ConfigError(*errors)
-    if volumes := sorted(
-        {site for site, members in files.items() if any(holds_volume(each.image) for each in members)}
-    ):
+    if volumes := [site for site, members in files.items() if any(holds_volume(each.image) for each in members)]:
         raise ConfigError(
             f"fedlight init looks at images, and {listing(volumes)} has volumes. Start from configs/volumes.yaml, and "
             "look at them with fedlight data check."

@@ -17,11 +17,14 @@ from fedlight.data.dicom_reading import SEGMENTATIONS, Frame, frames_of, read_pi
 from fedlight.data.dicom_series import TO_RAS
 from fedlight.data.image_files import MaskValues
 from fedlight.data.source import CaseError
-from fedlight.data.stack import Affine, Array, Stack, three
+from fedlight.data.stack import Affine, Array, Stack, Turn, three
 from fedlight.file_names import dicom_files, is_dicom, stem
 
 OFF_GRID = 0.2
 """Voxels by which frames may lie off the grid of the volume; headers round positions."""
+
+OTHER_SIZE = 0.01
+"""Share by which the steps from pixel to pixel may differ from those of the volume."""
 
 _LABELMAP = "LABELMAP"
 
@@ -109,27 +112,15 @@ def _segment(number: int, label: str) -> str:
 
 def _placed(name: str, file: Path, dataset: Any, volume: Stack, classes: Mapping[int, int]) -> npt.NDArray[np.uint8]:
     """Puts frames on the grid of the file of the volume."""
-    shape = volume.turn.shape if volume.turn is not None else volume.stored.shape
-    result = np.zeros(shape, np.uint8)
+    result = np.zeros(_shape(name, volume), np.uint8)
     frames = frames_of(dataset, file)
-    three(name, (len(frames), int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)))
-    pixels = read_pixels(file)[0]
-    if pixels.ndim != 3 or len(pixels) != len(frames):
-        raise CaseError(("unreadable", f"{where(file)} (pixels incomplete or broken)"))
-    labelmap = str(dataset.get("SegmentationType")) == _LABELMAP
-    half = int(dataset.get("MaximumFractionalValue") or 1) / 2
     overlapping = False
-    for frame, inside in zip(frames, pixels, strict=True):
-        if labelmap:
-            values = _mapped(name, inside, classes)
-        elif frame.segment in classes:
-            values = (inside >= half).astype(np.uint8) * np.uint8(classes[frame.segment])
-        else:
-            raise CaseError(("header", where(file)))
-        if values.any():
-            rows, columns = np.nonzero(values)
-            place = _indices(name, frame, volume, rows, columns)
-            there, new = result[place], values[rows, columns]
+    for frame, shown in zip(frames, _pixels(name, file, dataset, len(frames)), strict=True):
+        values = _values(name, frame, shown, dataset, classes)
+        inner = np.nonzero(values)
+        if inner[0].size:
+            place = _indices(name, frame, volume, *inner)
+            there, new = result[place], values[inner]
             overlapping |= bool(((there > 0) & (there != new)).any())
             result[place] = new
     if overlapping:
@@ -137,14 +128,42 @@ def _placed(name: str, file: Path, dataset: Any, volume: Stack, classes: Mapping
     return result
 
 
+def _shape(name: str, volume: Stack) -> tuple[int, ...]:
+    if volume.turn is not None:
+        return volume.turn.shape
+    if len(volume) > 1:  # nothing says which frame belongs to which slice
+        raise CaseError(("other format", f"{name} (mask)"))
+    return volume.stored.shape
+
+
+def _pixels(name: str, file: Path, dataset: Any, frames: int) -> Array:
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    if not rows or not columns:
+        raise CaseError(("unreadable", f"{where(file)} (no complete DICOM file)"))
+    three(name, (frames, rows, columns))
+    pixels = read_pixels(file)[0]
+    if pixels.shape != (frames, rows, columns):
+        raise CaseError(("unreadable", f"{where(file)} (pixels incomplete or broken)"))
+    return pixels
+
+
+def _values(name: str, frame: Frame, shown: Array, dataset: Any, classes: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+    """Returns the classes of the pixels of a frame, (H, W)."""
+    if str(dataset.get("SegmentationType")) == _LABELMAP:
+        return _mapped(name, shown, classes)
+    if frame.segment not in classes:
+        raise CaseError(("header", where(frame.path)))
+    half = int(dataset.get("MaximumFractionalValue") or 1) / 2
+    return np.where(shown >= half, np.uint8(classes[frame.segment]), np.uint8(0))
+
+
 def _mapped(name: str, numbers: Array, classes: Mapping[int, int]) -> npt.NDArray[np.uint8]:
-    table = np.zeros(int(numbers.max()) + 1, np.uint8)
-    for number, index in classes.items():
-        if number < len(table):
-            table[number] = index
     unknown = set(np.unique(numbers).tolist()) - classes.keys() - {0}
     if unknown:
         raise CaseError(("mask values", f"{name} ({', '.join(f'segment {number}' for number in sorted(unknown))})"))
+    table = np.zeros(max(classes, default=0) + 1, np.uint8)
+    for number, index in classes.items():
+        table[number] = index
     return table[numbers]
 
 
@@ -156,21 +175,31 @@ def _indices(
     Raises:
         CaseError: If they lie between voxels, or outside.
     """
-    shape = volume.turn.shape if volume.turn is not None else volume.stored.shape
     if volume.turn is None:
         found = np.stack([np.zeros_like(rows), rows, columns]).astype(np.float64)  # one picture that lies nowhere
-    elif frame.position is None or frame.spacing is None:
-        raise CaseError(("header", where(frame.path)))
     else:
-        to_voxels = np.linalg.inv(volume.turn.affine) @ TO_RAS @ _affine(frame, frame.position, frame.spacing)
+        to_voxels = _to_voxels(name, frame, volume.turn)
         found = (to_voxels @ np.stack([rows, columns, np.zeros_like(rows), np.ones_like(rows)]))[:3]
     nearest = np.rint(found).astype(np.int64)  # (3, pixels)
-    off = abs(found - nearest).max(1) > OFF_GRID
-    outside = ((nearest < 0) | (nearest >= np.array(shape)[:, None])).any()
-    if off.any() or outside:
-        rule = "outside of it" if outside else "between its voxels"
-        raise CaseError(("elsewhere", f"{name} (frame {frame.number + 1} of the segmentation lies {rule})"))
+    if (abs(found - nearest) > OFF_GRID).any():
+        raise CaseError(_off(name, frame, "lies between its voxels"))
+    if ((nearest < 0) | (nearest >= np.array(_shape(name, volume))[:, None])).any():
+        raise CaseError(_off(name, frame, "lies outside of it"))
     return tuple(nearest)
+
+
+def _to_voxels(name: str, frame: Frame, turn: Turn) -> Affine:
+    """Returns what makes row and column of a frame an index in the file of the volume, (4, 4)."""
+    if frame.position is None or frame.spacing is None:
+        raise CaseError(("header", where(frame.path)))
+    to_voxels: Affine = np.linalg.inv(turn.affine) @ TO_RAS @ _affine(frame, frame.position, frame.spacing)
+    if abs(np.linalg.norm(to_voxels[:3, :2], axis=0) - 1).max() > OTHER_SIZE:
+        raise CaseError(_off(name, frame, "has pixels of another size"))
+    return to_voxels
+
+
+def _off(name: str, frame: Frame, what: str) -> tuple[str, str]:
+    return "elsewhere", f"{name} (frame {frame.number + 1} of the segmentation {what})"
 
 
 def _affine(frame: Frame, position: npt.NDArray[np.float64], spacing: tuple[float, float]) -> Affine:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fedlight.data.dicom_reading import SEGMENTATIONS, Frame, frames_of, read_pixels, read_place, where
 from fedlight.data.dicom_writing import write_probabilities, write_segmentation
 from fedlight.data.source import CaseError
-from fedlight.data.stack import PLAIN_CUTS, Affine, Array, Axis, Stack, Turn, three, unsliced
+from fedlight.data.stack import Affine, Array, Axis, Stack, Turn, three
 from fedlight.file_names import dicom_files, stem
 
 UNEVEN = 0.2
@@ -77,7 +77,7 @@ def open_series(path: Path, axis: Axis) -> Stack:
     stored, slope, offset = _voxels(series)
     affine = series.affine
     if affine is None:
-        return _unplaced(series, stored, slope, offset, axis)
+        return _unplaced(series, stored, slope, offset)
     turn = Turn(affine, series.shape, axis)
 
     def write(array: Array, target: Path, classes: Sequence[str]) -> Path:
@@ -249,16 +249,14 @@ def _looked_up(pixels: Array, dataset: Any, path: Path) -> Array:
         raise CaseError(("header", where(path))) from error
 
 
-def _unplaced(series: Series, stored: Array, slope: float, offset: float, axis: Axis) -> Stack:
-    """A single picture that lies nowhere in the patient, such as a radiograph."""
-    order, spacing = PLAIN_CUTS[axis], series.frames[0].spacing
-    z, y, x = np.array((1.0, *(spacing or (1.0, 1.0))))[list(order)]
+def _unplaced(series: Series, stored: Array, slope: float, offset: float) -> Stack:
+    """A single picture that lies nowhere in the patient, such as a radiograph; it is one slice, whatever the axis."""
+    spacing = series.frames[0].spacing
 
     def write(array: Array, target: Path, classes: Sequence[str]) -> Path:
-        voxels = np.ascontiguousarray(unsliced(array, order))
-        if voxels.ndim > 3:
-            return write_probabilities(voxels, None, target)
-        return write_segmentation(voxels, series.frames, classes, target)
+        if array.ndim > 3:
+            return write_probabilities(array, None, target)
+        return write_segmentation(array, series.frames, classes, target)
 
-    sizes = (float(z), float(y), float(x))
-    return Stack(stored.transpose(order), slope, offset, sizes, spacing is not None, None, write, frame=series.frame)
+    sizes = (1.0, *(spacing or (1.0, 1.0)))
+    return Stack(stored, slope, offset, sizes, spacing is not None, None, write, frame=series.frame)

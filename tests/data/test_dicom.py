@@ -210,6 +210,20 @@ def test_segments_are_classes_by_label_and_else_by_number(tmp_path: Path) -> Non
     assert np.array_equal(volume.turn.back(chosen.stored), mask == 2)
 
 
+def test_a_segmentation_fits_the_nifti_volume_of_its_series_and_no_array_without_places(tmp_path: Path) -> None:
+    """Of an array nobody knows which frame belongs to which slice."""
+    folder, mask = save_series(tmp_path / "v", turned(grey(0))), turned(ball())
+    path = save_segmentation(tmp_path / "m.dcm", folder, mask)
+    affine = np.array([[-0.7, 0, 0, 30.0], [0, -0.8, 0, -20.0], [0, 0, 3.0, -100.0], [0, 0, 0, 1]])
+    nifti = open_stack(save_nifti(tmp_path / "v.nii", grey(0), affine), "coronal")
+    found = open_mask(path, "coronal", nifti, LESION)
+    assert nifti.turn is not None
+    assert np.array_equal(nifti.turn.back(found.stored), ball())
+    np.save(tmp_path / "v.npy", turned(grey(0)))
+    with pytest.raises(CaseError, match="other format"):
+        open_mask(path, "axial", open_stack(tmp_path / "v.npy", "axial"), LESION)
+
+
 def test_segments_that_overlap_need_one_class(tmp_path: Path) -> None:
     folder, mask = save_series(tmp_path / "v", turned(grey(0))), turned(ball())
     path = save_segmentation(tmp_path / "m.dcm", folder, np.stack([mask, mask], axis=-1), ("x", "y"))
@@ -270,6 +284,13 @@ def elsewhere(site: Path) -> None:
     mask = pydicom.dcmread(site / "a/masks/c1.dcm")
     position = mask.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient
     position[2] = float(position[2]) + 1.5
+    mask.save_as(site / "a/masks/c1.dcm")
+
+
+def coarse(site: Path) -> None:
+    """Pixels of twice the size would lie on every second voxel."""
+    mask = pydicom.dcmread(site / "a/masks/c1.dcm")
+    mask.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [1.6, 1.4]
     mask.save_as(site / "a/masks/c1.dcm")
 
 
@@ -336,6 +357,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "between slices": (
         elsewhere,
         "mask or field of view that lies elsewhere than its volume: c1 (frame 3 of the segmentation lies between its",
+    ),
+    "with larger pixels": (
+        coarse,
+        "mask or field of view that lies elsewhere than its volume: c1 (frame 1 of the segmentation has pixels of an",
     ),
     "outside": (
         outside,
