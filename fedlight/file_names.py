@@ -32,7 +32,7 @@ def is_volume(path: Path) -> bool:
 def is_dicom(path: Path) -> bool:
     """Says whether a file is DICOM by its ending or its first bytes, or whether a folder holds such files."""
     if path.is_dir():
-        return bool(dicom_files(path))
+        return _holds_dicom(path)
     name = path.name.lower()
     if name in _OTHERS or name.endswith((*IMAGES, *VOLUMES)):
         return False
@@ -45,11 +45,20 @@ def dicom_files(folder: Path) -> list[Path]:
     return here or [path for path in sorted(folder.rglob("*")) if _is_dicom_file(path)]
 
 
+def _holds_dicom(folder: Path) -> bool:
+    try:
+        return bool(dicom_files(folder))
+    except OSError:  # a folder that may not be looked into
+        return False
+
+
 def _is_dicom_file(path: Path) -> bool:
     return not path.name.startswith(".") and path.is_file() and is_dicom(path)
 
 
 def _begins_like_dicom(path: Path) -> bool:
+    if not path.is_file():  # a pipe would wait for somebody to write
+        return False
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

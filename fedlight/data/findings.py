@@ -45,6 +45,11 @@ KINDS = {
         "no mask for an image",
         "A mask has the stem of its image and lies in masks/: add it or remove the image.",
     ),
+    "loose slices": Kind(
+        "error",
+        "no mask for a DICOM file",
+        "If they are slices, put those of a series into a folder of its own in images/, called like the mask.",
+    ),
     "image missing": Kind(
         "error",
         "no image for a mask",

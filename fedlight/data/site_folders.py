@@ -56,7 +56,8 @@ def match_files(site: str, folder: Path, findings: Findings) -> list[Files]:
     if not images:
         findings.error(f"site {site}: no image in {site}/images. {READ} are read.", site)
     for name in sorted(images.keys() - masks.keys()):
-        findings.case("mask missing", site, images[name].name)
+        loose = images[name].is_file() and is_dicom(images[name])
+        findings.case("loose slices" if loose else "mask missing", site, images[name].name)
     for name in sorted(masks.keys() - images.keys()):
         findings.case("image missing", site, masks[name].name)
     for name in sorted(images.keys() - fovs.keys() if fovs else ()):

@@ -384,6 +384,15 @@ def test_what_cannot_be_used_is_one_sentence(site: Path, name: str) -> None:
     assert [text[: len(sentence) + 8] for text in caught.value.args] == [f"site a: {sentence}"], caught.value.args
 
 
+def test_slices_without_a_folder_are_told_where_they_belong(site: Path) -> None:
+    for file in slices(site):
+        file.rename(site / "a/images" / file.name)
+    with pytest.raises(DataError) as caught:
+        series(site).prepare()
+    assert "no mask for a DICOM file: IM000000.dcm, " in " ".join(caught.value.args)
+    assert "put those of a series into a folder of its own in images/" in " ".join(caught.value.args)
+
+
 def test_a_tilted_gantry_is_a_warning(site: Path) -> None:
     """0.5 mm to the side for 3 mm across are 9.46 degrees."""
     tilt(site)
