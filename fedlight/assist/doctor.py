@@ -18,6 +18,7 @@ Level = Literal["ok", "note", "warning", "problem"]
 
 EXTRAS = {
     "report": "figures and pages of results",
+    "dicom": "DICOM series and segmentations",
     "export": "trained models as ONNX",
     "docs": "the documentation as a site",
     "zstd": "the codec Zstd",

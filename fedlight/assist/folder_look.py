@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fedlight.data.findings import Findings
+from fedlight.data.findings import Findings, listing
 from fedlight.data.images import read_image, read_values
 from fedlight.data.site_folders import Files, find_sites, match_files
 from fedlight.data.source import CaseError
+from fedlight.data.volume_files import holds_volume
 from fedlight.errors import ConfigError
 
 
@@ -48,6 +49,11 @@ def look(root: Path) -> Look:
     errors = [finding.text for finding in findings.sentences() if finding.severity == "error"]
     if errors:
         raise ConfigError(*errors)
+    if volumes := [site for site, members in files.items() if any(holds_volume(each.image) for each in members)]:
+        raise ConfigError(
+            f"fedlight init looks at images, and {listing(volumes)} has volumes. Start from configs/volumes.yaml, and "
+            "look at them with fedlight data check."
+        )
     seen = [_case(each, findings) for members in files.values() for each in members]
     errors = [finding.text for finding in findings.sentences() if finding.severity == "error"]
     if errors or not seen:

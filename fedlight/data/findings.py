@@ -45,6 +45,11 @@ KINDS = {
         "no mask for an image",
         "A mask has the stem of its image and lies in masks/: add it or remove the image.",
     ),
+    "loose slices": Kind(
+        "error",
+        "no mask for a DICOM file",
+        "If they are slices, put those of a series into a folder of its own in images/, called like the mask.",
+    ),
     "image missing": Kind(
         "error",
         "no image for a mask",
@@ -67,12 +72,69 @@ KINDS = {
     ),
     "patch size": Kind("error", "image smaller than a patch", "Set data.patch_size to at most the smallest image."),
     "other format": Kind(
-        "error", "volume and mask or field of view in different formats", "Save all of them as NIfTI, or as NumPy."
+        "error",
+        "volume and mask or field of view in different formats",
+        "Save all of them as NIfTI, or as NumPy; a DICOM series takes DICOM-SEG and NIfTI.",
     ),
     "elsewhere": Kind(
         "error",
         "mask or field of view that lies elsewhere than its volume",
         "Resample it onto its volume, or copy the affine of the volume if only its header is wrong.",
+    ),
+    "frame of reference": Kind(
+        "error",
+        "DICOM-SEG of another frame of reference than its images",
+        "Take the segmentation of this series, or save the mask as NIfTI on its grid.",
+    ),
+    "segments overlap": Kind(
+        "error",
+        "DICOM-SEG whose segments overlap",
+        "A voxel has one class: make the segments exclusive, or give them one class with data.mask_values.",
+    ),
+    "segments by number": Kind(
+        "warning",
+        "DICOM-SEG whose labels are no names of classes, so that its segments' numbers count",
+        "Look whether that is right, call data.classes like the labels, or set data.mask_values.",
+    ),
+    "segmentation": Kind("error", "DICOM-SEG among the images", "Move it into masks/, with the name of its series."),
+    "two series": Kind(
+        "error",
+        "several series in one folder",
+        "A folder is one case: give each series a folder of its own, and keep those that have a mask.",
+    ),
+    "same place": Kind(
+        "error",
+        "slices at one place",
+        "Copies, phases and echoes are no slices: keep one of them, or make cases of their own of the others.",
+    ),
+    "uneven slices": Kind(
+        "error",
+        "slices that are missing or not evenly spaced",
+        "Export the series again as a whole, or resample it to even distances.",
+    ),
+    "slices differ": Kind(
+        "error", "slices that are not on one grid", "Leave out scouts and other views: one series has one grid."
+    ),
+    "tilted": Kind(
+        "warning",
+        "slices that are shifted against each other, as by a tilted gantry",
+        "They are used as they are: resample the series if distances in 3-D matter.",
+    ),
+    "no pixels": Kind(
+        "error",
+        "DICOM without an image",
+        "Remove reports, plans and the like, which are no slices; copy anew what was cut off.",
+    ),
+    "decoder": Kind(
+        "error",
+        "compressed DICOM whose decoder is missing",
+        "Install one: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or python-gdcm.",
+    ),
+    "dicom package": Kind("error", "DICOM needs pydicom", "Get it with: pip install 'fedlight[dicom]'."),
+    "spacing unknown": Kind(
+        "warning",
+        "stack of pages that does not say how large its voxels are",
+        "They count as 1 x 1 x 1, and distances are in pixels: save it with ImageJ's spacing and unit, or as NIfTI.",
     ),
     "not a volume": Kind(
         "error", "file that is not one volume", "Save one volume a file, of three axes, each with its mask."

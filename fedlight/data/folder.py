@@ -16,19 +16,20 @@ from fedlight.data.preparation import Normalise, Preparation
 from fedlight.data.site_folders import find_sites, match_files
 from fedlight.data.source import Entry, Source
 from fedlight.data.splits import Fractions, Split, check_explicit, patient, read_splits, split
+from fedlight.data.stack import Axis
 from fedlight.data.transforms import TransformConfig
-from fedlight.data.volume_files import Axis, open_stack
+from fedlight.data.volume_files import holds_volume, open_stack
 from fedlight.data.volumes import VolumeSource
 from fedlight.data_format import DataFormat
-from fedlight.file_names import is_volume
 
 
 class FolderSites(CaseSites):
     """Images and masks with equal stems in ``root/SITE/images`` and ``root/SITE/masks``, optionally ``root/SITE/fov``.
 
-    PNG, JPEG, TIFF, BMP and GIF are read, 16-bit greys by their full range, and the volumes NIfTI and NumPy, which are
-    trained on as slices and scored as volumes. Only pixels above 0 in ``fov`` count, in loss, metrics and every
-    statistic. ``fedlight data check`` shows what is found before any training.
+    PNG, JPEG, TIFF, BMP and GIF are read, 16-bit greys by their full range, and the volumes NIfTI, NumPy, DICOM series
+    (a folder a case) and TIFF of several pages, which are trained on as slices and scored as volumes. Only pixels above
+    0 in ``fov`` count, in loss, metrics and every statistic. ``fedlight data check`` shows what is found before any
+    training.
 
     Args:
         root: Folder with one folder a site.
@@ -161,7 +162,7 @@ class FolderSites(CaseSites):
 
     def write(self, array: npt.NDArray[Any], like: Path, target: Path) -> Path:
         """Writes a map of a volume on the grid of the file that the volume was read from, with its geometry."""
-        return open_stack(like, self.axis).write(array, target)
+        return open_stack(like, self.axis).write(array, target, self.classes)
 
     def _entries(self, site: str, pattern: re.Pattern[str] | None, findings: Findings) -> list[Entry]:
         entries = []
@@ -174,13 +175,14 @@ class FolderSites(CaseSites):
         return entries
 
     def _source(self, image: Path, mask: Path, fov: Path | None) -> Source:
-        values = MaskValues(self._class_of_value(), self.mask_threshold)
-        if any(is_volume(path) for path in (image, mask, fov) if path is not None):
+        names = () if self.mask_values is not None else tuple(self.classes)
+        values = MaskValues(self._class_of_value(), self.mask_threshold, names)
+        if any(holds_volume(path) for path in (image, mask, fov) if path is not None):
             return VolumeSource(image, mask, fov, self.channels, values, self.axis, self.intensity_window)
         return FileSource(image, mask, fov, self.channels, values)
 
     def _alone(self, path: Path) -> Source:
-        if not is_volume(path):
+        if not holds_volume(path):
             return super()._alone(path)
         return VolumeSource(path, None, None, self.channels, MaskValues({}, None), self.axis, self.intensity_window)
 

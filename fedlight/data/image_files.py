@@ -22,10 +22,12 @@ class MaskValues:
     Attributes:
         classes: Pixel value -> class index.
         threshold: If given, values from here on are class 1 and the others background; ``classes`` is not used.
+        names: Of the classes, by which a mask may call what it shows; empty if only values count.
     """
 
     classes: Mapping[int, int]
     threshold: int | None
+    names: tuple[str, ...] = ()
 
     def decode(self, name: str, values: Pixels) -> npt.NDArray[np.uint8]:
         """Turns the (H, W) pixel values of a mask into class indices.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedlight.data.findings import Findings, listing
-from fedlight.file_names import READ, is_read, stem
+from fedlight.file_names import READ, is_dicom, is_read, stem
 from fedlight.messages import did_you_mean
 
 LAYOUT = "A root holds one folder a site, each with images/ and masks/, and fov/ if only a part of the image counts."
@@ -56,7 +56,8 @@ def match_files(site: str, folder: Path, findings: Findings) -> list[Files]:
     if not images:
         findings.error(f"site {site}: no image in {site}/images. {READ} are read.", site)
     for name in sorted(images.keys() - masks.keys()):
-        findings.case("mask missing", site, images[name].name)
+        loose = images[name].is_file() and is_dicom(images[name])
+        findings.case("loose slices" if loose else "mask missing", site, images[name].name)
     for name in sorted(masks.keys() - images.keys()):
         findings.case("image missing", site, masks[name].name)
     for name in sorted(images.keys() - fovs.keys() if fovs else ()):
@@ -67,7 +68,7 @@ def match_files(site: str, folder: Path, findings: Findings) -> list[Files]:
 def _by_stem(site: str, folder: Path, findings: Findings) -> dict[str, Path]:
     result: dict[str, Path] = {}
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
-        if path.name.startswith(".") or path.name.lower() in _CLUTTER or path.is_dir():
+        if path.name.startswith(".") or path.name.lower() in _CLUTTER or (path.is_dir() and not is_dicom(path)):
             continue
         if not is_read(path):
             findings.case("ignored", site, f"{folder.name}/{path.name}")

@@ -1,63 +1,27 @@
-"""Volumes in files, NIfTI and NumPy, seen as stacks of slices and written back on the grid of the file.
+"""Volumes in files, seen as stacks of slices and written back on the grid of the file: NIfTI and NumPy, and the others.
 
-A slice looks as on a radiologist's screen: axial and coronal ones from the feet and from the front, the patient's right
-on the left; sagittal ones with the front on the left. A NumPy array is read as (z, y, x), first row on top.
+A NumPy array is read as (z, y, x), first row on top.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fedlight.data.dicom_segmentation import is_segmentation, open_segmentation
+from fedlight.data.dicom_series import open_series
+from fedlight.data.image_files import MaskValues
 from fedlight.data.source import CaseError
-from fedlight.file_names import stem
+from fedlight.data.stack import PLAIN_CUTS, Array, Axis, Stack, Turn, three, unsliced
+from fedlight.data.tiff_stacks import is_stack, open_tiff
+from fedlight.file_names import IMAGES, is_dicom, is_volume, stem
 
-Axis = Literal["axial", "coronal", "sagittal"]
-Array: TypeAlias = npt.NDArray[Any]
-
-LARGEST = 2**31
-"""Voxels beyond which a volume is refused before it fills the memory."""
-
-_SCREEN = ("L", "P", "I")  # where the axes of a NIfTI array point after it was turned
-_NIFTI_AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}  # slices, rows, columns of (L, P, I)
-_NUMPY_AXES = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}  # slices, rows, columns of (z, y, x)
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """A volume in a file, slice by slice.
-
-    Attributes:
-        stored: (S, H, W), as stored: a view of the file where that is not compressed.
-        slope: Factor of what is stored.
-        offset: Added to it then.
-        spacing: (z, y, x), z across slices, in mm; 1 where unknown.
-        in_mm: Whether the spacing is known.
-        affine: (4, 4), slice, row and column to mm; None where the file has none.
-        write: Writes a map (S, H, W) or (S, H, W, K) on the grid of the file, to a path without ending.
-    """
-
-    stored: Array
-    slope: float
-    offset: float
-    spacing: tuple[float, float, float]
-    in_mm: bool
-    affine: npt.NDArray[np.float64] | None
-    write: Callable[[Array, Path], Path]
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def values(self, index: int) -> npt.NDArray[np.float64]:
-        """Returns a slice, (H, W)."""
-        # what lies in memory column by column is copied faster so than after the arithmetic
-        return np.array(self.stored[index], dtype=np.float64) * self.slope + self.offset
 
 
 def open_stack(path: Path, axis: Axis) -> Stack:
@@ -66,17 +30,56 @@ def open_stack(path: Path, axis: Axis) -> Stack:
     Raises:
         CaseError: If the file cannot be read, or is no volume of grey values.
     """
-    name = path.name.lower()
-    if not name.endswith((".nii", ".nii.gz", ".npy", ".npz")):
+    if not holds_volume(path):
         raise CaseError(("other format", f"{path.parent.name}/{path.name}"))
+    with _readable(path):
+        return _opener(path)(path, axis)
+
+
+def open_mask(path: Path, axis: Axis, volume: Stack | None, meaning: MaskValues | None) -> Stack:
+    """Opens what belongs to a volume: a volume itself, or a DICOM-SEG, which is put on the grid of the other.
+
+    Args:
+        path: The file.
+        axis: Which way it is cut.
+        volume: What it belongs to; None if that cannot be read, which somebody else says.
+        meaning: What a mask means; None for a field of view.
+
+    Raises:
+        CaseError: If it cannot be read, or does not fit the volume.
+    """
+    if not is_segmentation(path):
+        return open_stack(path, axis)
+    if volume is None:
+        raise CaseError  # nothing can be said of it beyond what is said of the volume
+    with _readable(path):
+        return open_segmentation(path, volume, meaning)
+
+
+def holds_volume(path: Path) -> bool:
+    """Says whether a file is a volume, for which a TIFF is looked into, or a folder the slices of one."""
+    return is_volume(path) or is_stack(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what nibabel, zlib and others raise on broken files into what it means: "unreadable"."""
     try:
-        return _open_nifti(path, axis) if name.endswith((".nii", ".nii.gz")) else _open_numpy(path, axis)
+        yield
     except CaseError:
         raise
-    # nibabel and zlib raise what they like on broken files: every one of it means "unreadable"
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CaseError(("unreadable", f"{path.parent.name}/{path.name} ({reason})")) from error
+        said = "" if is_dicom(path) else " ".join(str(error).split())  # pydicom quotes values of the file
+        raise CaseError(("unreadable", f"{path.parent.name}/{path.name} ({said or type(error).__name__})")) from error
+
+
+def _opener(path: Path) -> Callable[[Path, Axis], Stack]:
+    name = path.name.lower()
+    if is_dicom(path):
+        return open_series
+    if name.endswith(IMAGES):
+        return open_tiff
+    return _open_nifti if name.endswith((".nii", ".nii.gz")) else _open_numpy
 
 
 # --- NIfTI ---------------------------------------------------------------------------------------------------------
@@ -86,21 +89,17 @@ def _open_nifti(path: Path, axis: Axis) -> Stack:
     nibabel: Any = _nibabel()
     image = nibabel.load(path)
     _check_type(path, image.get_data_dtype())
-    shape = _three(path, image.shape)
+    shape = three(stem(path), image.shape)
     affine = np.array(image.affine, dtype=np.float64)
     affine[:3] *= _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
     if not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
         raise CaseError(("header", f"{path.parent.name}/{path.name}"))
-    own, screen = nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(_SCREEN)
-    turn, back = (nibabel.orientations.ornt_transform(*pair) for pair in ((own, screen), (screen, own)))
-    order = _NIFTI_AXES[axis]
-    seen = (affine @ nibabel.orientations.inv_ornt_aff(turn, shape))[:, [*order, 3]]  # slice, row, column to mm
-    z, y, x = nibabel.affines.voxel_sizes(seen)
-    stored = nibabel.orientations.apply_orientation(image.dataobj.get_unscaled().reshape(shape), turn)
+    turn = Turn(affine, shape, axis)
+    stored = turn.forth(image.dataobj.get_unscaled().reshape(shape))
     slope, offset = float(image.dataobj.slope), float(image.dataobj.inter)
 
-    def write(array: Array, target: Path) -> Path:
-        voxels = np.ascontiguousarray(nibabel.orientations.apply_orientation(_unsliced(array, order), back))
+    def write(array: Array, target: Path, classes: Sequence[str]) -> Path:
+        voxels = np.ascontiguousarray(turn.back(array))
         header = image.header.copy()
         header.extensions.clear()  # they describe the image, often with what DICOM said of the patient
         header.set_data_dtype(voxels.dtype)
@@ -111,7 +110,7 @@ def _open_nifti(path: Path, axis: Axis) -> Stack:
         nibabel.save(type(image)(voxels, image.affine, header), target)
         return target
 
-    return Stack(stored.transpose(order), slope, offset, (float(z), float(y), float(x)), True, seen, write)
+    return Stack(stored, slope, offset, turn.spacing, True, turn, write)
 
 
 def _nibabel() -> Any:
@@ -132,12 +131,12 @@ def _open_numpy(path: Path, axis: Axis) -> Stack:
             loaded = _only(path, {name: loaded[name] for name in loaded.files if name != "spacing"})
     _check_type(path, loaded.dtype)
     shape = (1, *loaded.shape) if loaded.ndim == 2 else loaded.shape
-    array, order = loaded.reshape(_three(path, shape)), _NUMPY_AXES[axis]
+    array, order = loaded.reshape(three(stem(path), shape)), PLAIN_CUTS[axis]
     z, y, x = _sizes(path, spacing)[list(order)]
 
-    def write(array: Array, target: Path) -> Path:
+    def write(array: Array, target: Path, classes: Sequence[str]) -> Path:
         target = target.with_name(f"{target.name}.npy")
-        np.save(target, _unsliced(array, order).reshape(*loaded.shape, *array.shape[3:]))
+        np.save(target, unsliced(array, order).reshape(*loaded.shape, *array.shape[3:]))
         return target
 
     known = spacing is not None
@@ -161,24 +160,9 @@ def _sizes(path: Path, spacing: Array | None) -> npt.NDArray[np.float64]:
     return sizes
 
 
-def _unsliced(array: Array, order: tuple[int, int, int]) -> Array:
-    """Undoes a transposition of the first three axes; further ones stay."""
-    return array.transpose(*np.argsort(order), *range(3, array.ndim))
-
-
 # --- what cannot be used -------------------------------------------------------------------------------------------
 
 
 def _check_type(path: Path, dtype: Any) -> None:
     if np.dtype(dtype).kind not in "buif":
         raise CaseError(("volume values", f"{path.parent.name}/{path.name}"))
-
-
-def _three(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Returns the shape of a volume; trailing axes of length 1 are none, and a plane is a volume of one slice."""
-    if len(shape) < 2 or any(length != 1 for length in shape[3:]) or min(shape) < 1:
-        raise CaseError(("not a volume", f"{stem(path)} ({'x'.join(map(str, shape))})"))
-    if np.prod(shape, dtype=np.float64) > LARGEST:
-        raise CaseError(("too large", f"{stem(path)} ({'x'.join(map(str, shape))})"))
-    first, second, third = (*shape, 1)[:3]
-    return first, second, third

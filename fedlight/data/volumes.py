@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from fedlight.data.image_files import MaskValues
 from fedlight.data.source import CaseError, Decoded, Slices, Source
-from fedlight.data.volume_files import Axis, Stack, open_stack
+from fedlight.data.stack import Axis, Stack
+from fedlight.data.volume_files import open_mask, open_stack
 from fedlight.file_names import stem
 
 FULL = 65535
@@ -56,16 +57,21 @@ class VolumeSource(Source):
         name, problems = stem(self.image), []
         if self.channels != 1:
             problems.append(("channels", f"{name} (1 instead of {self.channels})"))
-        stacks: list[Stack | None] = []
-        for path in (self.image, self.mask, self.fov):
-            try:
-                stacks.append(None if path is None else open_stack(path, self.axis))
-            except CaseError as error:
-                problems += error.problems
-        if problems:
+        image, mask, fov = None, None, None
+        try:
+            image = open_stack(self.image, self.axis)
+        except CaseError as error:
+            problems += error.problems
+        try:
+            mask = None if self.mask is None else open_mask(self.mask, self.axis, image, self.values)
+        except CaseError as error:
+            problems += error.problems
+        try:
+            fov = None if self.fov is None else open_mask(self.fov, self.axis, image, None)
+        except CaseError as error:
+            problems += error.problems
+        if problems or image is None:
             raise CaseError(*problems)
-        image, mask, fov = stacks
-        assert image is not None
         if self.known and self.limits is not None:
             return VolumeSlices(self, image, mask, fov, self.limits, ())
         return self._checked(image, mask, fov)
@@ -82,7 +88,9 @@ class VolumeSource(Source):
         if missing == 1:
             raise CaseError(("no numbers", name))
         limits = (low, high) if self.limits is None else self.limits
-        remarks = [("not a number", f"{name} ({missing:.1%})")] if missing else []
+        remarks = [*image.remarks, *(mask.remarks if mask is not None and mask.indices else ())]
+        if missing:
+            remarks.append(("not a number", f"{name} ({missing:.1%})"))
         return VolumeSlices(replace(self, limits=limits, known=True), image, mask, fov, limits, remarks)
 
 
@@ -138,6 +146,8 @@ class VolumeSlices(Slices):
     def _classes(self, index: int) -> npt.NDArray[np.uint8]:
         if self.mask is None:
             return np.zeros(self.image.stored.shape[1:], np.uint8)
+        if self.mask.indices:
+            return np.asarray(self.mask.stored[index], np.uint8)
         values, name = self.mask.values(index), stem(self.source.image)
         whole = np.floor(np.nan_to_num(values, nan=-1)) if self.source.values.threshold is not None else values
         levels = np.nan_to_num(whole, nan=0).clip(0, FULL).astype(np.uint16)
@@ -162,7 +172,7 @@ def _apart(name: str, what: str, image: Stack, other: Stack | None) -> list[tupl
     """Says how a mask or field of view does not fit its volume."""
     if other is None:
         return []
-    if (image.affine is None) != (other.affine is None):
+    if (image.turn is None) != (other.turn is None):
         return [("other format", f"{name} ({what})")]
     if image.stored.shape != other.stored.shape:
         found, wanted = ("x".join(map(str, each.stored.shape)) for each in (other, image))
@@ -173,8 +183,8 @@ def _apart(name: str, what: str, image: Stack, other: Stack | None) -> list[tupl
 
 def _distance(image: Stack, other: Stack) -> float:
     """Returns how far the corners of two volumes of one shape lie apart at most, in mm."""
-    if image.affine is None or other.affine is None:
+    if image.turn is None or other.turn is None:
         return 0.0
-    difference = image.affine - other.affine
+    difference = image.turn.seen - other.turn.seen
     corners = np.array(np.meshgrid(*[(0, length - 1) for length in image.stored.shape])).reshape(3, -1)  # (3, 8)
     return float(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max())

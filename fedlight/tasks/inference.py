@@ -5,7 +5,8 @@ index), ``overlays/NAME.png`` (the image as the network saw it, contours and a t
 ``probabilities/NAME.npy`` (classes, height, width; float16) and ``predictions.csv`` with a row an image.
 
 Of a volume, mask and probabilities are volumes of the input's own format and geometry: the mask holds the class index
-(uint8), the probabilities have a further axis for the classes (float32). The overlay shows a few slices side by side.
+(uint8), the probabilities have a further axis for the classes (float32). Of a DICOM series, the mask is a DICOM-SEG,
+which refers to its images, and the probabilities are NIfTI. The overlay shows a few slices side by side.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from PIL import Image
 from torch import Tensor
 
 from fedlight.batch import Batch, is_volume
-from fedlight.file_names import IMAGES, VOLUMES, is_read, stem
+from fedlight.file_names import DICOM, IMAGES, VOLUMES, is_read, stem
 from fedlight.geometry import restore
+from fedlight.tasks.dicom_inputs import with_series
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.overlay import draw_overlay, spread
 
@@ -93,6 +95,8 @@ def readable_images(data: Reader, inputs: Iterable[Path], output: Path) -> Itera
 def find_images(inputs: Iterable[Path], output: Path) -> list[Path]:
     """Returns the images among files and in folders (and theirs), sorted within a folder, without earlier results.
 
+    A folder that holds the slices of a DICOM series is one of them itself.
+
     Raises:
         ValueError: If there are none or an input does not exist.
     """
@@ -100,12 +104,12 @@ def find_images(inputs: Iterable[Path], output: Path) -> list[Path]:
     for path in inputs:
         if not path.exists():
             raise ValueError(f"input must be an image or a folder that exists, got {path}. Check the path.")
-        files = [path] if path.is_file() else sorted(_images_in(path, output))
+        files = [path] if path.is_file() else with_series(sorted(_images_in(path, output)))
         found |= dict.fromkeys(files)
     if not found:
         places = ", ".join(str(path) for path in inputs) or "nothing"
         raise ValueError(
-            f"input must hold images ({', '.join((*IMAGES, *VOLUMES))}), got {places}. Name a folder with some."
+            f"input must hold images ({', '.join((*IMAGES, *VOLUMES, *DICOM))}), got {places}. Name a folder with some."
         )
     return list(found)
 
@@ -166,12 +170,16 @@ def _table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Row], None]
 
 def _predict_one(task: FederatedModule, data: Reader, file: Path, name: str, output: Path, probabilities: bool) -> Row:
     try:
-        batch: Batch = move_data_to_device(data.read(file), task.device)
-        chances = task.segment(batch).cpu()  # (N, classes, height, width), N slices of a volume or 1
+        return {"file": str(file), "name": name, **_segment(task, data, file, name, output, probabilities)}
     except Exception as error:
         reason = " ".join(str(error).split()).removeprefix(f"{file}: ") or type(error).__name__
         sys.stderr.write(f"{file}: {reason}\n")
         return {"file": str(file), "name": name, "status": "failed", "reason": reason}
+
+
+def _segment(task: FederatedModule, data: Reader, file: Path, name: str, output: Path, probabilities: bool) -> Row:
+    batch: Batch = move_data_to_device(data.read(file), task.device)
+    chances = task.segment(batch).cpu()  # (N, classes, height, width), N slices of a volume or 1
     height, width = chances.shape[2:]
     labels = chances.argmax(1).masked_fill(~batch["valid"][:, :height, :width].cpu(), 0)  # (N, height, width)
     if is_volume(batch):
@@ -185,7 +193,7 @@ def _predict_one(task: FederatedModule, data: Reader, file: Path, name: str, out
         _save_image(output / "overlays" / f"{name}.png", draw_overlay(picture, labels[0]))
         if probabilities:
             _save_array(output / "probabilities" / f"{name}.npy", chances[0])
-    return {"file": str(file), "name": name, "status": "ok", "reason": "", **_measure(task.classes, labels, chances)}
+    return {"status": "ok", "reason": "", **_measure(task.classes, labels, chances)}
 
 
 def mask_pixels(labels: Tensor, classes: int) -> np.ndarray[Any, Any]:

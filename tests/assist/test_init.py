@@ -14,6 +14,7 @@ from PIL import Image
 from fedlight.__main__ import main
 from fedlight.assist import proposal
 from fedlight.assist.folder_look import Look, look
+from tests.data.volume_sites import volume_site
 
 SMALL = [
     *("--model.encoder", "plain-8", "--federation.rounds", "1", "--federation.local_steps", "1"),
@@ -166,6 +167,12 @@ def test_a_mistake_is_answered_in_one_sentence_and_nothing_is_written(
     assert sentence in said
     assert len(said.splitlines()) == 1
     assert list(tmp_path.glob("*.yaml*")) == []
+
+
+def test_for_volumes_another_start_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    volume_site(tmp_path / "data", "a", cases=1)
+    assert main(["init", "data", "--yes"]) == 2
+    assert "looks at images, and a has volumes. Start from configs/volumes.yaml" in capsys.readouterr().err
 
 
 def test_a_broken_image_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

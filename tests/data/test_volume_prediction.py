@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from fedlight.data.folder import FolderSites
-from fedlight.data.volume_files import Axis
+from fedlight.data.stack import Axis
 from fedlight.tasks.inference import predict_folder
 from fedlight.tasks.segmentation import SegmentationTask
 from tests.data.volume_sites import AFFINE, ball, grey, save_nifti

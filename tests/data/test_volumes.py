@@ -17,7 +17,8 @@ from fedlight.data.check import check
 from fedlight.data.contact_sheet import contact_sheet
 from fedlight.data.federated import DataError
 from fedlight.data.folder import FolderSites
-from fedlight.data.volume_files import Axis, open_stack
+from fedlight.data.stack import Axis
+from fedlight.data.volume_files import open_stack
 from tests.data.volume_sites import AFFINE, ball, grey, save_nifti, volume_site
 
 
@@ -61,9 +62,9 @@ def test_one_body_stored_in_two_ways_is_one_stack(tmp_path: Path) -> None:
     plain = open_stack(save_nifti(tmp_path / "a.nii", array), "axial")
     other = open_stack(save_nifti(tmp_path / "b.nii", array[::-1].transpose(2, 1, 0).copy(), turned), "axial")
     assert all(np.array_equal(plain.values(i), other.values(i)) for i in range(16))
-    assert plain.affine is not None
-    assert other.affine is not None
-    np.testing.assert_allclose(plain.affine, other.affine, atol=1e-5)
+    assert plain.turn is not None
+    assert other.turn is not None
+    np.testing.assert_allclose(plain.turn.seen, other.turn.seen, atol=1e-5)
 
 
 def test_an_uncompressed_file_is_not_read_as_a_whole(tmp_path: Path) -> None:

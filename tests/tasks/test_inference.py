@@ -128,7 +128,7 @@ def test_predicting_again_replaces_results_and_does_not_segment_them(tmp_path: P
 def test_without_images_the_accepted_extensions_are_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     (tmp_path / ".hidden.png").touch()
-    with pytest.raises(ValueError, match=r"input must hold images \(\.png, .*\.npz\), got .* Name a folder"):
+    with pytest.raises(ValueError, match=r"input must hold images \(\.png, .*\.dcm, .*\), got .* Name a folder"):
         predict_folder(Threshold(), Reading(), [tmp_path], tmp_path / "out")
     with pytest.raises(ValueError, match="that exists, got gone"):
         find_images([Path("gone")], tmp_path)
