@@ -22,6 +22,7 @@ from fedlight.disclosure import officers_page
 from fedlight.document import Page, require_ending, write
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
+from fedlight.executors.workplace import torch_threads
 from fedlight.export import Choice, check_output, export_model, read_record
 from fedlight.history import rebased
 from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless
@@ -425,7 +426,8 @@ class Federation:
         data = self.executor.sees(datamodule)
         prepare(data)
         run = Run.reopen(self, model, data, ckpt_path)
-        return audit(self, run, data, Path(output), site, Budget(steps, restarts, size, noise))
+        with torch_threads(self.local.threads):
+            return audit(self, run, data, Path(output), site, Budget(steps, restarts, size, noise))
 
     def offered(
         self, model: FederatedModule, datamodule: FederatedDataModule, institution: str, ckpt_path: str

@@ -116,7 +116,8 @@ def test_a_released_model_has_the_change_shortened_to_the_bound() -> None:
     task, _ = built_task()
     change = [torch.zeros_like(p) for p in task.parameters()]
     change[0].view(-1)[:2] = torch.tensor([3.0, 4.0])
-    seen = released(task, change, find("DPFedAvg").cls(noise=0.0, clip=1.0), ("site1",), 0)
+    aggregator: Any = find("DPFedAvg").cls
+    seen = released(task, change, aggregator(noise=0.0, clip=1.0), ("site1",), 0)
     torch.testing.assert_close(seen[0].view(-1)[:3], torch.tensor([0.6, 0.8, 0.0]), atol=1e-5, rtol=0)
 
 
