@@ -40,7 +40,7 @@ def epsilon(charges: Iterable[Charge], delta: float, accountant: Accountant) -> 
     Args:
         charges: In the order in which they were made.
         delta: Probability with which epsilon may not hold.
-        accountant: Opacus' "rdp" (Rényi divergences, fast) or "prv" (numerical composition, tighter, about a second).
+        accountant: Opacus' "rdp" (Rényi divergences, fast) or "prv" (numerical composition, tighter, seconds).
             Above ``MEANINGLESS`` it is "rdp" in any case, which bounds epsilon too.
     """
     return _epsilon(tuple(joined(charges)), delta, accountant)
