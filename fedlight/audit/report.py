@@ -252,8 +252,8 @@ def _page(
                 f"The image whose gradient fits what {site} sends, at {'x'.join(map(str, batch['image'].shape[-2:]))} "
                 f"pixels, by cosine similarity and total variation, with {budget.steps} steps and {budget.restarts} "
                 "start(s), the first from near the mean image, where an attack that finds nothing stays. The attacker "
-                "knows model and true masks. Of several images the best one found counts. Misfit is 1 - cosine: near 0 the "
-                "attacker has found what explains the "
+                "knows model and true masks. Of several images the best one found counts. Misfit is 1 - cosine: near 0 "
+                "the attacker has found what explains the "
                 "update, like the image or not; near 1 there was nothing to follow.",
                 BESIDE,
             ),
