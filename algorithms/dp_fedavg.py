@@ -68,7 +68,7 @@ class DPFedAvg(AveragingAggregator):
         clip_lr: How fast the bound follows; 0 keeps it.
         quantile: Share of the changes that are to be shorter than the bound.
         delta: Probability with which epsilon may not hold.
-        accountant: rdp is fast; prv is tighter and takes minutes.
+        accountant: rdp is fast; prv is tighter and takes seconds.
     """
 
     def __init__(

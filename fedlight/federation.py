@@ -22,6 +22,7 @@ from fedlight.disclosure import officers_page
 from fedlight.document import Page, require_ending, write
 from fedlight.executors import Executor, InProcess
 from fedlight.executors.executor import Phase
+from fedlight.executors.workplace import torch_threads
 from fedlight.export import Choice, check_output, export_model, read_record
 from fedlight.history import rebased
 from fedlight.plugins import Aggregator, ClientPlugin, Codec, Lossless
@@ -404,7 +405,7 @@ class Federation:
         output: str = "audit",
         site: str | None = None,
         steps: int = 300,
-        restarts: int = 1,
+        restarts: int = 2,
         size: int = 32,
         noise: float = 0.1,
         ckpt_path: str | None = None,
@@ -416,16 +417,17 @@ class Federation:
             datamodule: The run's own data: of a simulation, or of a site.
             output: Folder for audit.html, audit.json and pictures, all of which show patients.
             site: Whose images are attacked; the first one if left out.
-            steps: Steps of the attacker on every case; 300 take two minutes of processor time for a small network.
-            restarts: How often the attacker starts anew; the best fit is kept.
+            steps: Steps of the attacker from every start; how long they will take is said first.
+            restarts: Starts of the attacker, the first from the mean of other images; the best fit is kept.
             size: Longer side of the images that are attacked; larger ones are made smaller.
-            noise: Standard deviation of the noise of one case, in units of the norm that gradients are clipped to.
+            noise: Noise of a supposed case, where the run has none of its own; 0 leaves that out.
             ckpt_path: The run's folder.
         """
         data = self.executor.sees(datamodule)
         prepare(data)
         run = Run.reopen(self, model, data, ckpt_path)
-        return audit(self, run, data, Path(output), site, Budget(steps, restarts, size, noise))
+        with torch_threads(self.local.threads):
+            return audit(self, run, data, Path(output), site, Budget(steps, restarts, size, noise))
 
     def offered(
         self, model: FederatedModule, datamodule: FederatedDataModule, institution: str, ckpt_path: str

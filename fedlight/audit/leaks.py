@@ -1,8 +1,7 @@
-"""What an attacker gets to see of one image or one round, with and without protections."""
+"""What an attacker gets to see of one image or one round: first as it is, then as the run's protections leave it."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,12 +9,13 @@ import torch
 from torch import Tensor
 
 from fedlight.audit.inversion import Gradients
+from fedlight.audit.protected import Protections, Tensors, coded, masked, noised, released, trained
 from fedlight.batch import Batch
-from fedlight.compression import Pipeline
-from fedlight.plugins import Codec, Lossless
-from fedlight.randomness import generator
 from fedlight.state import State
 from fedlight.tasks.federated_module import FederatedModule
+
+WORST, REAL = "one image, one step", "own round"
+"""The strongest case for the attacker, and that of the run: its batch, its steps and its optimizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,18 @@ class Leak:
     """What is seen of some images.
 
     Attributes:
-        name: Which case this is.
+        name: Which case this is, in few words.
         says: What the attacker has, in a sentence.
-        observed: What points where the gradient points, one tensor a parameter.
+        observed: What points where the gradient points.
         images: How many images are in it.
+        own: Whether the run itself shows this to somebody.
     """
 
     name: str
     says: str
-    observed: Sequence[Tensor]
+    observed: Tensors
     images: int
+    own: bool = False
 
 
 def gradients_of(module: FederatedModule, masks: Tensor, valid: Tensor) -> Gradients:
@@ -52,71 +54,81 @@ def gradients_of(module: FederatedModule, masks: Tensor, valid: Tensor) -> Gradi
     return gradients
 
 
-def leaks(
-    module: FederatedModule,
-    batch: Batch,
-    codecs: Sequence[Codec | Lossless],
-    noise: float,
-    steps: int,
-    seed: int,
+def of_one_image(
+    module: FederatedModule, batch: Batch, protections: Protections, noise: float, seed: int
 ) -> Iterator[Leak]:
-    """Yields the cases of an audit, the worst one first.
+    """Yields the worst case: the gradient of the first image alone, plain, protected and as noise would leave it.
 
     Args:
         module: The task with the model that the site was sent; it stays as it is.
         batch: Images of the site; the first is the one that is sought.
-        codecs: Of the second case.
-        noise: Standard deviation of the noise, in units of the norm to which the gradient is clipped.
-        steps: Of local training, with the run's optimizer.
+        protections: Of the run.
+        noise: Of the supposed case, where the run has no noise; 0 leaves that out.
         seed: Of codecs and noise.
     """
+    gradients = gradients_of(module, batch["mask"][:1], batch["valid"][:1])
+    plain = [value.detach() for value in gradients(batch["image"][:1])]
+    yield Leak(WORST, "The exact gradient of one image.", plain, 1)
+    if (own := protections.privacy) is not None:
+        says = f"It clipped to norm {own.clip:g}, with the run's own noise of {protections.noise:.3g} times that."
+        yield Leak(f"{WORST}, DP-SGD", says, noised(plain, protections.noise, own.clip, seed), 1)
+    elif noise:
+        says = f"Not of this run: DP-SGD with noise {noise:g}. The gradient clipped to norm 1 and noise on it."
+        yield Leak(f"supposed, noise {noise:g}", says, noised(plain, noise, 1.0, seed), 1)
+    if protections.codecs:
+        yield Leak(f"{WORST}, codecs", *_coded(module, plain, protections, seed), 1)
+
+
+def of_a_round(
+    module: FederatedModule,
+    batches: Mapping[str, Batch],
+    weights: Mapping[str, float],
+    protections: Protections,
+    steps: int,
+    seed: int,
+) -> Iterator[Leak]:
+    """Yields what a round of the first site shows, plain and as each of the run's own protections leaves it.
+
+    Args:
+        module: The task with the model that the sites were sent; it stays as it is.
+        batches: One of every site; the first one's images are sought.
+        weights: What every site counts for.
+        protections: Of the run.
+        steps: Of local training, with the run's optimizer.
+        seed: Of codecs.
+    """
+    batch = next(iter(batches.values()))
     count = len(batch["case"])
-    first = [
-        value.detach() for value in gradients_of(module, batch["mask"][:1], batch["valid"][:1])(batch["image"][:1])
-    ]
-    yield Leak("one image, one step", "The exact gradient of one image.", first, 1)
-    names = " and ".join(type(codec).__name__ for codec in codecs)
-    if codecs:
-        yield Leak(f"... {names}", f"That gradient as {names} writes it.", coded(module, first, codecs, seed), 1)
-    says = f"That gradient, clipped to norm 1, with Gaussian noise of standard deviation {noise:g}."
-    yield Leak(f"... clipped, noise {noise:g}", says, noised(first, noise, seed), 1)
-    whole = [value.detach() for value in gradients_of(module, batch["mask"], batch["valid"])(batch["image"])]
-    yield Leak(f"{count} images, one step", f"The mean gradient of {count} images.", whole, count)
-    says = f"What {steps} steps of the run's optimizer changed in the model, over {count} images."
-    yield Leak(f"{count} images, {steps} steps", says, trained(module, batch, steps), count)
+    change = trained(module, batch, steps)
+    plain = not (protections.codecs or protections.privacy or protections.secure)
+    says = f"What {steps} steps of the run's optimizer changed in the model, all on the same {count} images."
+    yield Leak(f"{REAL}, plain", says, change, count, own=plain)
+    if protections.privacy is not None:
+        change = trained(module, batch, steps, protections)
+        says = f"The same with DP-SGD: clip {protections.privacy.clip:g}, noise {protections.noise:.3g} in every step."
+        yield Leak(f"{REAL}, DP-SGD", says, change, count, own=not (protections.codecs or protections.secure))
+    if protections.codecs:
+        yield Leak(f"{REAL}, codecs", *_coded(module, change, protections, seed), count, own=True)
+    if protections.aggregator is not None:
+        says = f"What the model after {type(protections.aggregator).__name__} tells those who know all other updates."
+        shown = released(module, change, protections.aggregator, list(batches), seed)
+        yield Leak(f"{REAL}, central DP", says, shown, count, own=True)
+    if protections.secure is not None:
+        says = "What the server gets of the site under secure aggregation: the masked vector."
+        yield Leak(f"{REAL}, masked", says, masked(change, protections.secure, len(batches)), count, own=True)
+        others = (trained(module, other, steps, protections) for other in list(batches.values())[1:])
+        says = f"The sum over {len(batches)} sites, which the server learns, attacked as if it were this site's."
+        yield Leak(f"{REAL}, sum of sites", says, _sum([change, *others], list(weights.values())), count, own=True)
 
 
-def coded(
-    module: FederatedModule, observed: Sequence[Tensor], codecs: Sequence[Codec | Lossless], seed: int
-) -> Sequence[Tensor]:
-    """Returns what the server reads of a gradient that codecs have written."""
-    state = dict(zip(_names(module), observed, strict=True))
-    pipeline = Pipeline(copy.deepcopy(list(codecs)), state)
-    return list(pipeline.decode(pipeline.encode(state, seed, "audit"), seed, "audit").values())
+def _coded(module: FederatedModule, seen: Tensors, protections: Protections, seed: int) -> tuple[str, Tensors]:
+    names = " and ".join(type(codec).__name__ for codec in protections.codecs)
+    return f"That as {names} writes it.", coded(module, seen, protections.codecs, seed)
 
 
-def noised(observed: Sequence[Tensor], noise: float, seed: int) -> Sequence[Tensor]:
-    """Returns a gradient clipped to norm 1 with Gaussian noise: the mechanism of DP-SGD on a batch of one image."""
-    norm = torch.cat([value.flatten() for value in observed]).norm()
-    draws = generator(seed, "audit", "noise")
-    return [value / norm.clamp_min(1.0) + noise * torch.randn(value.shape, generator=draws) for value in observed]
-
-
-def trained(module: FederatedModule, batch: Batch, steps: int) -> Sequence[Tensor]:
-    """Returns how a model changes in a few steps on one batch, with its sign turned: it points along gradients."""
-    twin = copy.deepcopy(module)
-    optimizer = twin.configure_optimizers()
-    params = [p for p in twin.parameters() if p.requires_grad]
-    start = [p.detach().clone() for p in params]
-    for _ in range(steps):
-        optimizer.zero_grad()
-        torch.autograd.backward(twin.criterion(twin(batch["image"]), batch["mask"], batch["valid"]))
-        optimizer.step()
-    return [before - after.detach() for before, after in zip(start, params, strict=True)]
-
-
-def _names(module: FederatedModule) -> list[str]:
-    return [name for name, p in module.named_parameters() if p.requires_grad]
+def _sum(changes: Sequence[Tensors], weights: Sequence[float]) -> Tensors:
+    weighted = [[weight * value for value in change] for change, weight in zip(changes, weights, strict=True)]
+    return [torch.stack(values).sum(0) for values in zip(*weighted, strict=True)]
 
 
 def shared_by_sites(shared: Mapping[str, Tensor], site: str) -> State:

@@ -7,24 +7,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fedlight import __version__
-from fedlight.audit.inversion import Attacker, invert
-from fedlight.audit.leaks import Leak, gradients_of, leaks, shared_by_sites
+from fedlight.audit.attacked import Attacked, inversions, verdict
+from fedlight.audit.inversion import Attacker
+from fedlight.audit.leaks import Leak, of_a_round, of_one_image, shared_by_sites
 from fedlight.audit.membership import ALARMS, Membership, infer, losses_of
 from fedlight.audit.pictures import strip
-from fedlight.audit.similarity import Likeness, best_match, likeness
+from fedlight.audit.protected import Protections
+from fedlight.audit.similarity import best_match
 from fedlight.audit.spectra import flat_image, whole_amplitude, window_image
 from fedlight.batch import Batch
 from fedlight.data.federated import FederatedDataModule
 from fedlight.document import Page, Picture, Section, Table, write
-from fedlight.plugins import Codec, Lossless
-from fedlight.plugins.discovery import find
 from fedlight.preparation import ConfigError
-from fedlight.randomness import generator
+from fedlight.privacy.accounting import Ledger
 from fedlight.run import Run
 from fedlight.statistics import channel_moments
 from fedlight.tasks.federated_module import FederatedModule
@@ -37,8 +36,8 @@ PATIENTS = (
     "the data are, and in no repository."
 )
 LIMITS = (
-    "An attack that fails here proves nothing: one attacker with few steps was tried on one image. One that succeeds "
-    "proves that this run gives images away."
+    "An attack that fails here proves nothing: one attacker was tried on one batch of one round. One that succeeds "
+    "on what the run shows proves that it gives images away."
 )
 BESIDE = (
     "A number means something only beside that of the mean image, which needs no update. Look at the pictures too: "
@@ -56,11 +55,11 @@ class Budget:
         steps: Steps of the attacker from every start.
         restarts: Starts.
         size: Longer side of the images that are attacked; larger ones are made smaller.
-        noise: Of the case with noise, in units of the norm to which a gradient is clipped.
+        noise: Of the supposed case with noise, in units of the norm to which a gradient is clipped; 0 leaves it out.
     """
 
     steps: int = 300
-    restarts: int = 1
+    restarts: int = 2
     size: int = 32
     noise: float = 0.1
 
@@ -75,16 +74,6 @@ class Budget:
                 raise ConfigError(f"{name} must be at least {least}, got {value}. Use {getattr(Budget(), name)}.")
         if not self.noise >= 0:
             raise ConfigError(f"noise must not be negative, got {self.noise}. Use {Budget().noise}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Attacked:
-    """One line of a table: an attack and how like the truth its picture is."""
-
-    name: str
-    says: str
-    found: Likeness
-    image: Tensor
 
 
 def audit(
@@ -108,7 +97,8 @@ def audit(
     module = run.make_client.module.cpu().train()
     seen = next(iter(data.train_loader(site, seed=federation.seed)))
     batch = _shown(module, seen, budget.size)
-    inverted = list(_inversions(federation, module, batch, data, site, budget))
+    leaks = list(_leaks(federation, run, data, site, batch, budget))
+    inverted = list(inversions(module, batch, leaks, Attacker(budget.steps, budget.restarts), federation.seed))
     read = list(_statistics(run, data, site, seen, federation.seed))
     members = _memberships(run, module, data, federation.seed)
     page = _page(run, site, budget, batch, inverted, read, members)
@@ -156,45 +146,44 @@ def _shrunk(images: Tensor, size: int) -> Tensor:
 # --- the attacks -----------------------------------------------------------------------------------------------------
 
 
-def _inversions(
-    federation: Federation,
-    module: FederatedModule,
-    batch: Batch,
-    data: FederatedDataModule,
-    site: str,
-    budget: Budget,
-) -> Iterator[Attacked]:
-    """Yields what needs no update, then what the attacker makes of every leak."""
-    images, truth = batch["image"], batch["image"][0]
-    span = (float(images.min()), float(images.max()))
-    mean = images[1:].mean(0) if len(images) > 1 else torch.full_like(truth, float(truth.mean()))
-    yield Attacked("mean image", "The mean of the site's other images of the batch.", likeness(mean, truth), mean)
+def _leaks(
+    federation: Federation, run: Run, data: FederatedDataModule, site: str, batch: Batch, budget: Budget
+) -> Iterator[Leak]:
+    """Yields what is to be attacked: the worst case, and the run's own round with its own protections."""
+    module, seed = run.make_client.module, federation.seed
+    protections = _protections(federation, run, site)
+    yield from of_one_image(module, batch, protections, budget.noise, seed)
+    batches = {site: batch}
+    if protections.secure is not None or protections.aggregator is not None:
+        for other in (other for other in run.sites if other != site):
+            batches[other] = _shown(module, next(iter(data.train_loader(other, seed=seed))), budget.size)
+    cases = {name: float(data.num_samples(name)) for name in batches}
+    weights = cases if federation.weighting == "samples" else dict.fromkeys(batches, 1.0)
     steps = min(federation.local.steps or 1, _MOST_STEPS)
-    attacker = Attacker(budget.steps, budget.restarts)
-    for index, leak in enumerate(leaks(module, batch, _codecs(federation), budget.noise, steps, federation.seed)):
-        gradients = gradients_of(module, batch["mask"][: leak.images], batch["valid"][: leak.images])
-        draws = generator(federation.seed, "audit", "inversion", index)
-        guess = invert(gradients, leak.observed, (leak.images, *truth.shape), span, attacker, draws)
-        yield _attacked(leak, guess, images)
+    yield from of_a_round(module, batches, weights, protections, steps, seed)
 
 
-def _attacked(leak: Leak, guesses: Tensor, images: Tensor) -> Attacked:
-    """Compares what was found in the attacker's favour: the image of the batch that was found best."""
-    each = [best_match(guess, images[: leak.images]) for guess in guesses]
-    best = max(range(len(each)), key=lambda index: each[index].psnr)
-    return Attacked(leak.name, leak.says, each[best], guesses[best])
+def _protections(federation: Federation, run: Run, site: str) -> Protections:
+    local, aggregator = federation.local, run.server.aggregator
+    return Protections(
+        codecs=local.compression.uplink,
+        privacy=local.example_privacy,
+        noise=_noise(federation, run, site),
+        aggregator=aggregator if "epsilon" in aggregator.report() else None,
+        secure=local.secure,
+    )
 
 
-def _codecs(federation: Federation) -> Sequence[Codec | Lossless]:
-    """The run's own, or the one that keeps the largest hundredth of every tensor."""
-    own = federation.local.compression.uplink
-    if own:
-        return own
-    try:
-        codec: Any = find("TopK").cls()
-    except ValueError:
-        return ()
-    return [codec]
+def _noise(federation: Federation, run: Run, site: str) -> float:
+    """Returns the noise of example-level privacy at a site, as was asked for or as its ledger says."""
+    settings = federation.local.example_privacy
+    if settings is None or settings.noise is not None:
+        return 0.0 if settings is None or settings.noise is None else settings.noise
+    path = run.make_client.store(site).ledger
+    charges = Ledger(path).charges
+    if not charges:
+        raise ConfigError(f"{path} must say with how much noise {site} trained, but it is missing. Bring it back.")
+    return charges[0].noise
 
 
 def _statistics(run: Run, data: FederatedDataModule, site: str, batch: Batch, seed: int) -> Iterator[Attacked]:
@@ -259,17 +248,21 @@ def _page(
         Section(
             "Gradient inversion",
             (
+                *verdict(inverted),
                 f"The image whose gradient fits what {site} sends, at {'x'.join(map(str, batch['image'].shape[-2:]))} "
                 f"pixels, by cosine similarity and total variation, with {budget.steps} steps and {budget.restarts} "
-                "start(s). The attacker knows model and true mask. Of several images the best one found counts.",
+                "start(s), the first from near the mean image, where an attack that finds nothing stays. The attacker "
+                "knows model and true masks. Of several images the best one found counts. Misfit is 1 - cosine: near 0 "
+                "the attacker has found what explains the "
+                "update, like the image or not; near 1 there was nothing to follow.",
                 BESIDE,
             ),
-            _table(inverted),
+            _inversion_table(inverted),
             pictures=(
                 Picture(
                     "inversion",
                     strip({"true image": batch["image"][0], **{a.name: a.image for a in inverted}}, span),
-                    "The true image, the mean image, and what the attacker found.",
+                    "The true image, what needs no update, and what the attacker found.",
                 ),
             ),
         ),
@@ -315,6 +308,22 @@ def _table(attacked: Sequence[Attacked]) -> Table:
     return Table(("case", "PSNR dB", "SSIM", "what it is made of"), rows, frozenset({1, 2}))
 
 
+def _inversion_table(attacked: Sequence[Attacked]) -> Table:
+    rows = tuple(
+        (
+            one.name,
+            f"{one.found.psnr:.1f}",
+            f"{one.found.ssim:.2f}",
+            "" if one.misfit is None else f"{one.misfit:.3f}",
+            "" if one.beats is None else "yes" if one.beats else "no",
+            one.says,
+        )
+        for one in attacked
+    )
+    header = ("case", "PSNR dB", "SSIM", "misfit", "beats mean image", "what it is made of")
+    return Table(header, rows, frozenset({1, 2, 3}))
+
+
 def _membership_table(members: dict[str, Membership]) -> Table:
     rows = tuple(
         (
@@ -331,4 +340,5 @@ def _membership_table(members: dict[str, Membership]) -> Table:
 
 
 def _facts(attacked: Attacked) -> dict[str, Any]:
-    return {"case": attacked.name, "says": attacked.says, **asdict(attacked.found)}
+    inverted = {} if attacked.misfit is None else {"misfit": attacked.misfit, "beats": attacked.beats}
+    return {"case": attacked.name, "says": attacked.says, **asdict(attacked.found), **inverted}

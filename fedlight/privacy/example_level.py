@@ -58,7 +58,7 @@ class ExampleLevel:
         clip: Largest norm of what a patient contributes to a step, C.
         rounds: Rounds of a site that the budget is to last for; all of the run by default. With ``cohort`` below 1,
             that times the rounds is enough on average.
-        accountant: rdp is fast; prv is tighter and takes minutes.
+        accountant: rdp is fast; prv is tighter and takes seconds.
         statistics_noise: Standard deviation of the noise of what a plugin shares, over ``statistics_clip``; paid every
             time that a site shares it.
         statistics_clip: Largest norm of what a patient contributes to what a plugin shares.

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from fedlight.audit.attacked import CONTROL, MARGIN, MEAN, Attacked, verdict
+from fedlight.audit.control import control
 from fedlight.audit.inversion import Attacker, cosine_distance, invert, total_variation
-from fedlight.audit.leaks import noised
+from fedlight.audit.leaks import gradients_of
 from fedlight.audit.membership import area, infer, power
-from fedlight.audit.similarity import best_match, likeness
+from fedlight.audit.protected import masked, noised, released, trained
+from fedlight.audit.rounded import rounded
+from fedlight.audit.similarity import Likeness, best_match, likeness
 from fedlight.audit.spectra import whole_amplitude, window_image
 from fedlight.federation import Federation
+from fedlight.plugins.discovery import find
 from fedlight.preparation import ConfigError
+from fedlight.privacy.example_level import ExampleLevel
+from fedlight.randomness import seeded
+from fedlight.secure_aggregation import SecureAggregation
 from tests.conftest import small_sites, small_task
 
 
@@ -40,10 +50,12 @@ def test_the_gradient_of_a_linear_network_gives_the_image_away() -> None:
     truth = torch.rand(1, 1, 8, 8, generator=draw)
     gradients = linear(torch.randn(64, generator=draw) - 1)  # the error keeps its sign over all images
     observed = gradients(truth)
-    guess = invert(gradients, observed, truth.shape, (0.0, 1.0), Attacker(400, tv=0.0), draw)
-    assert likeness(guess[0], truth[0]).psnr > 30
-    blurred = invert(gradients, noised(observed, 1.0, 0), truth.shape, (0.0, 1.0), Attacker(400, tv=0.0), draw)
-    assert likeness(blurred[0], truth[0]).psnr < 15
+    guess = invert(gradients, observed, truth.shape, (0.0, 1.0), Attacker(400, 1, tv=0.0), draw)
+    assert likeness(guess.images[0], truth[0]).psnr > 30
+    noise = noised(observed, 1.0, 1.0, 0)
+    blurred = invert(gradients, noise, truth.shape, (0.0, 1.0), Attacker(400, 1, tv=0.0), draw)
+    assert likeness(blurred.images[0], truth[0]).psnr < 15
+    assert guess.misfit < 1e-3
 
 
 def test_equal_seeds_find_equal_images() -> None:
@@ -51,7 +63,81 @@ def test_equal_seeds_find_equal_images() -> None:
     observed = gradients(torch.full((1, 1, 8, 8), 0.3))
     draws = (torch.Generator().manual_seed(1) for _ in range(2))
     first, second = (invert(gradients, observed, (1, 1, 8, 8), (0.0, 1.0), Attacker(5), draw) for draw in draws)
-    assert torch.equal(first, second)
+    assert torch.equal(first.images, second.images)
+
+
+def test_the_attack_succeeds_on_a_small_network_whatever_the_image() -> None:
+    """The control, without which a failure elsewhere would mean nothing: far above the mean image and a constant."""
+    images = next(iter(small_sites_ready().train_loader("site1", seed=0)))["image"]
+    truth, mean = images[0], images[1:].mean(0)
+    gradients = control(truth, seed=0)
+    for guess in (None, mean):
+        draw = torch.Generator().manual_seed(0)
+        found = invert(gradients, gradients(images[:1]), (1, *truth.shape), (0.0, 1.0), Attacker(300, 1), draw, guess)
+        reached = likeness(found.images[0], truth).psnr
+        assert reached > max(likeness(mean, truth).psnr, likeness(truth.mean().expand_as(truth), truth).psnr) + 5
+
+
+def small_sites_ready() -> Any:
+    data = small_sites()
+    data.prepare()
+    return data
+
+
+def built_task() -> tuple[Any, Any]:
+    """A task with its network, and a batch of two images."""
+    data, task = small_sites_ready(), small_task()
+    task.bind(data.format)
+    with seeded(0, "initial weights"):
+        task.configure_model()
+    return task, next(iter(data.train_loader("site1", seed=0)))
+
+
+def test_a_network_with_rounded_corners_has_nearly_the_same_gradient() -> None:
+    task, batch = built_task()
+    labels = batch["mask"], batch["valid"]
+    true, smooth = (gradients_of(each, *labels)(batch["image"]) for each in (task, rounded(task)))
+    assert float(cosine_distance(true, smooth)) < 0.15
+    assert any(isinstance(layer, torch.nn.ReLU) for layer in task.network.modules())
+
+
+# --- protections -----------------------------------------------------------------------------------------------------
+
+
+def test_a_masked_vector_says_nothing_of_what_is_in_it() -> None:
+    """Its numbers are uniform below 2^64: of correlation 0, with a spread of 1 / sqrt(10000) = 0.01."""
+    seen = [torch.linspace(-1, 1, 10_000)]
+    (read,) = masked(seen, SecureAggregation(), 3)
+    assert abs(float(torch.corrcoef(torch.stack([seen[0], read]))[0, 1])) < 0.05
+
+
+def test_a_released_model_has_the_change_shortened_to_the_bound() -> None:
+    """Without noise: 3 and 4 are shortened from length 5 to 1; of one site that is the mean."""
+    task, _ = built_task()
+    change = [torch.zeros_like(p) for p in task.parameters()]
+    change[0].view(-1)[:2] = torch.tensor([3.0, 4.0])
+    aggregator: Any = find("DPFedAvg").cls
+    seen = released(task, change, aggregator(noise=0.0, clip=1.0), ("site1",), 0)
+    torch.testing.assert_close(seen[0].view(-1)[:3], torch.tensor([0.6, 0.8, 0.0]), atol=1e-5, rtol=0)
+
+
+def test_local_steps_leave_the_model_as_it_was_and_one_of_sgd_is_its_gradient() -> None:
+    """Momentum does nothing in the first step, so the change is the learning rate 0.1 times the gradient."""
+    task, batch = built_task()
+    (gradient, *_) = gradients_of(task, batch["mask"], batch["valid"])(batch["image"])
+    (change, *_) = trained(task, batch, 1)
+    torch.testing.assert_close(change, 0.1 * gradient, atol=1e-6, rtol=1e-3)
+
+
+def test_a_verdict_says_that_failure_is_no_proof_and_that_a_failed_control_means_nothing() -> None:
+    def row(name: str, beats: bool | None, own: bool = False) -> Attacked:
+        return Attacked(name, "", Likeness(20.0 + MARGIN, 0.5), torch.zeros(1, 1, 1), beats=beats, own=own)
+
+    resisted = verdict([row(MEAN, None), row(CONTROL, True), row("own round", False, own=True)])
+    assert "did not beat the mean image. This is not a proof of safety." in resisted[1]
+    given = verdict([row(MEAN, None), row(CONTROL, False), row("own round", True, own=True)])
+    assert "mean nothing" in given[0]
+    assert "own round): images leak" in given[1]
 
 
 def test_the_distance_of_gradients_is_of_their_directions() -> None:
@@ -129,11 +215,31 @@ def test_an_audit_leaves_a_page_numbers_and_pictures_and_repeats_itself(
     numbers = json.loads((tmp_path / "once" / "audit.json").read_text())
     assert numbers == json.loads((tmp_path / "again" / "audit.json").read_text())
     assert [row["case"] for row in numbers["inversion"]] == [
-        "mean image", "one image, one step", "... TopK", "... clipped, noise 0.1", "2 images, one step",
-        "2 images, 2 steps",
+        "mean image", "best constant", "control: small network", "one image, one step", "supposed, noise 0.1",
+        "own round, plain",
     ]  # fmt: skip
     assert set(numbers["membership"]) == {"site1", "site2", "site3", "all sites"}
     assert "data:image/png;base64," in (tmp_path / "once" / "audit.html").read_text()
     assert {path.name for path in (tmp_path / "once").glob("*.png")} == {"inversion.png", "statistics.png"}
     with pytest.raises(ConfigError, match="site must be one of site1, site2, site3, got site9"):
         federation.audit(small_task(), small_sites(), str(tmp_path / "no"), site="site9", ckpt_path=folder)
+
+
+def test_an_audit_attacks_what_the_runs_own_protections_leave(
+    federate: Callable[..., Federation], tmp_path: Path
+) -> None:
+    private = ExampleLevel(epsilon=None, noise=1.0, delta=1e-3)
+    for name, changes, cases in (
+        ("dp", {"example_privacy": private}, ["one image, one step, DP-SGD", "own round, plain", "own round, DP-SGD"]),
+        ("sum", {"secure_aggregation": SecureAggregation()}, ["own round, masked", "own round, sum of sites"]),
+        ("codec", {"uplink": [find("TopK").cls()]}, ["one image, one step, codecs", "own round, codecs"]),
+    ):
+        federation = federate(rounds=1, run_folder=str(tmp_path / name), **changes)
+        task = partial(small_task, batch_dice=name != "dp")
+        folder = str(federation.fit(task(), small_sites()).path)
+        page = federation.audit(
+            task(), small_sites(), str(tmp_path / "out"), steps=1, restarts=1, size=16, ckpt_path=folder
+        )
+        found = [row["case"] for row in page.facts["inversion"]]
+        assert set(cases) <= set(found)
+        assert ("supposed, noise 0.1" in found) == (name != "dp")

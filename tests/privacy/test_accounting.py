@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedlight.errors import DamagedFileError
-from fedlight.privacy.accounting import Accountant, Charge, Ledger, epsilon, noise_for, opacus_accountant
+from fedlight.privacy.accounting import MEANINGLESS, Accountant, Charge, Ledger, epsilon, noise_for, opacus_accountant
 
 ACCOUNTANTS: tuple[Accountant, ...] = ("rdp", "prv")
 
@@ -41,6 +41,22 @@ def test_the_least_noise_for_a_budget_keeps_within_it() -> None:
     noise = noise_for(3.0, 1e-5, 0.05, 20, "rdp")
     assert 2.98 < epsilon([Charge(noise, 0.05, 20)], 1e-5, "rdp") <= 3
     assert epsilon([Charge(noise, 0.05, 21)], 1e-5, "rdp") > epsilon([Charge(noise, 0.05, 20)], 1e-5, "rdp")
+
+
+def test_the_tighter_accountant_needs_less_noise_for_the_same_budget() -> None:
+    noise = noise_for(3.0, 1e-5, 0.05, 20, "prv")
+    assert 2.98 < epsilon([Charge(noise, 0.05, 20)], 1e-5, "prv") <= 3
+    assert noise < noise_for(3.0, 1e-5, 0.05, 20, "rdp")
+
+
+def test_a_release_with_everybody_raises_no_warning() -> None:
+    assert epsilon([Charge(10.0, 1.0, 20)], 1e-5, "prv") < epsilon([Charge(10.0, 1.0, 20)], 1e-5, "rdp")
+
+
+def test_where_nothing_is_promised_both_accountants_say_the_same() -> None:
+    """Numerical composition overflows there: Opacus' "prv" is infinite, "rdp" 816."""
+    hopeless = [Charge(0.7, 0.5, 2000)]
+    assert MEANINGLESS < epsilon(hopeless, 1e-5, "prv") == epsilon(hopeless, 1e-5, "rdp") < float("inf")
 
 
 def test_a_ledger_is_on_disk_as_soon_as_it_is_charged(tmp_path: Path) -> None:
