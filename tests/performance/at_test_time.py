@@ -1,8 +1,9 @@
 """What help at test time is worth: trained runs of a benchmark, scored at the site that each held out.
 
-Every run is copied into a temporary folder, so nothing of it changes, and its selected model is scored on the cases of
-its held-out site, all of them or some at equal distances: plain, with views averaged (tta), in the style that its sites have shared (normalise_style), and both.
-Where a run has shared no statistics of images, the last two are empty. Nothing is chosen by these scores.
+Every run is copied into a temporary folder, so nothing of it changes. Its selected model is scored on the cases of its
+held-out site, all of them or some at equal distances: plain, with the mean over views (tta), in the style that its
+sites have shared (normalise_style), and with both; the last two are empty where they shared no statistics of images.
+Nothing is chosen by these scores.
 
     python tests/performance/at_test_time.py runs/retina/runs --data.root "$RETINA_ROOT" --arms fedavg amplitude_mix
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="*", help="all where none is named")
     parser.add_argument("--sites", nargs="*", help="held-out sites; all where none is named")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tta", choices=Views, default="square", help="the views; those that training has seen")
+    parser.add_argument("--tta", choices=Views, default="square", help="the views")
     parser.add_argument("--cases", type=int, help="of every site, at equal distances in their order; all if left out")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
