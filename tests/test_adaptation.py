@@ -120,9 +120,13 @@ def test_predict_can_recalibrate(federate: Federate, tmp_path: Path) -> None:
     Image.fromarray(np.full((16, 16, 3), 200, np.uint8)).save(tmp_path / "a.png")
     rows = [
         federation.predict(
-            small_task(norm="batch"), small_sites(), str(tmp_path / "a.png"), str(tmp_path / "out"), **help
+            small_task(norm="batch"),
+            small_sites(),
+            str(tmp_path / "a.png"),
+            str(tmp_path / "out"),
+            recalibrate=recalibrated,
         )
-        for help in ({}, {"recalibrate": True})
+        for recalibrated in (False, True)
     ]
     assert rows[0][0]["confidence"] != rows[1][0]["confidence"]
 

@@ -152,12 +152,12 @@ def gain_at(gain: Tensor, shape: Size, size: Size) -> Tensor:
     """
     height, width = (side or whole for side, whole in zip(size, shape, strict=True))
     b = gain.shape[-1] - 1
-    rows = torch.fft.fftfreq(shape[0], 1 / height, dtype=torch.float64, device=gain.device) / (b + 1)
-    columns = 2 * torch.fft.rfftfreq(shape[1], 1 / width, dtype=torch.float64, device=gain.device) / (b + 1) - 1
+    rows = torch.fft.fftfreq(shape[0], 1 / height, dtype=torch.float64) / (b + 1)
+    columns = 2 * torch.fft.rfftfreq(shape[1], 1 / width, dtype=torch.float64) / (b + 1) - 1
     at = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (H, W // 2 + 1, 2)
-    ringed = F.pad(gain.double(), (0, 1, 1, 1), value=1.0)
+    ringed = F.pad(gain.cpu().double(), (0, 1, 1, 1), value=1.0)  # not every accelerator has float64
     found = F.grid_sample(ringed[None], at[None], padding_mode="border", align_corners=True)
-    return found[0].to(gain.dtype)
+    return found[0].to(gain)
 
 
 def _shape(image: Tensor) -> Size:

@@ -80,12 +80,12 @@ def test_the_uncertainty_of_a_volume_lies_where_the_volume_lies(tmp_path: Path) 
     (row,) = predict(path, tmp_path / "out", probabilities=True, uncertainty=True)
     volume: Any = nibabel.load(tmp_path / "out/uncertainty/liver.nii.gz")
     uncertain, chances = (
-        np.asarray(nibabel.load(tmp_path / f"out/{name}/liver.nii.gz").dataobj)  # type: ignore[attr-defined]
+        np.asarray(nibabel.load(tmp_path / f"out/{name}/liver.nii.gz").dataobj)
         for name in ("uncertainty", "probabilities")
     )
     assert uncertain.shape == (24, 24, 24)
     assert uncertain.dtype == np.float32
-    assert np.array_equal(volume.affine, nibabel.load(path).affine)  # type: ignore[attr-defined]
+    assert np.array_equal(volume.affine, nibabel.load(path).affine)
     bits = -(chances * np.log2(np.maximum(chances, 1e-30))).sum(-1)
     assert uncertain == pytest.approx(bits, abs=1e-5)
     assert row["entropy"] == pytest.approx(bits.mean(), abs=1e-5)

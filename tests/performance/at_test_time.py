@@ -36,9 +36,9 @@ from fedlight.federation import Federation
 from fedlight.preparation import ConfigError, prototypes
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import evaluating
+from fedlight.tasks.views import TURNS, Views
 
 HELPS = ("plain", "tta", "normalise_style", "both")
-Views = ("flips", "square")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="*", help="all where none is named")
     parser.add_argument("--sites", nargs="*", help="held-out sites; all where none is named")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tta", choices=Views, default="square", help="the views")
+    parser.add_argument("--tta", choices=tuple(TURNS), default="square", help="the views")
     parser.add_argument("--cases", type=int, help="of every site, at equal distances in their order; all if left out")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
 
 
-def scores(folder: Path, site: str, root: str | None, tta: str, cases: int | None) -> list[str]:
+def scores(folder: Path, site: str, root: str | None, tta: Views, cases: int | None) -> list[str]:
     """Returns the number of cases and the mean Dice with every help, empty where the run has nothing to help with."""
     with tempfile.TemporaryDirectory() as scratch:
         run = shutil.copytree(folder, Path(scratch) / "run")
@@ -88,16 +88,15 @@ def opened(run: Path, root: str | None) -> tuple[Federation, FederatedModule, Fe
 
 
 def adaptations(
-    federation: Federation, run: RunFolder, data: FederatedDataModule, tta: str
+    federation: Federation, run: RunFolder, data: FederatedDataModule, tta: Views
 ) -> Iterator[Adaptation | None]:
     """Yields what helps in every column; None where there is nothing that could."""
     _, plugins = prototypes(federation.aggregator, federation.plugins)
     saved, style = run.load(), None
     with suppress(ConfigError):
         style = shared_style(plugins, saved["server"]["shared"] if saved else {}, data.format)
-    views = "flips" if tta == "flips" else "square"
-    yield from (NO_HELP, Adaptation(tta=views))
-    yield from (Adaptation(style=style), Adaptation(tta=views, style=style)) if style else (None, None)
+    yield from (NO_HELP, Adaptation(tta=tta))
+    yield from (Adaptation(style=style), Adaptation(tta=tta, style=style)) if style else (None, None)
 
 
 def spread(batches: Iterable[Batch], cases: int | None) -> list[Batch]:
