@@ -141,6 +141,10 @@ class FederatedCLI(LightningCLI):
         failed = sum(row["status"] != "ok" for row in rows)
         done = f"{len(rows) - failed} of {len(rows)} images segmented into {arguments['output']}"
         sys.stdout.write(f"{done}; predictions.csv names every one\n")
+        if arguments["uncertainty"] and failed < len(rows):
+            views = arguments["tta"]
+            source = f"the mean over views (tta {views})" if views else "one look at the image (no tta)"
+            sys.stdout.write(f"uncertainty: predictive entropy of {source}; 0 is certain, 1 is all classes alike\n")
         self.exit_code = 1 if failed else 0
 
     def export(self, **arguments: Any) -> None:
@@ -311,11 +315,11 @@ def _with_run(arguments: Sequence[str]) -> list[str]:
     return [arguments[0], "-c", str(folder.path / "config.yaml"), "--ckpt_path", str(folder.path), *rest]
 
 
-_FLAGS = ("--probabilities", "--profile")
+_FLAGS = ("--probabilities", "--uncertainty", "--normalise_style", "--recalibrate", "--profile")
 
 
 def _with_flags(arguments: Sequence[str]) -> list[str]:
-    """Lets ``--probabilities`` stand for ``--probabilities true``, and ``--profile`` alike."""
+    """Lets ``--probabilities`` stand for ``--probabilities true``, and others alike."""
     following = [*arguments[1:], "--"]
     pairs = zip(arguments, following, strict=True)
     return [

@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from fedlight.adaptation import NO_HELP, Adaptation, check_recalibrate, shared_style
 from fedlight.audit import Budget, audit
-from fedlight.buffers import recalibrate
+from fedlight.buffers import recalibrate as compute_anew
 from fedlight.channel import Compression
 from fedlight.checkpoint import RunFolder, Which
 from fedlight.client import BufferPolicy, LocalTraining
@@ -53,9 +54,10 @@ from fedlight.stopwatch import measuring, section
 from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.inference import predict_folder, readable_images
+from fedlight.tasks.views import Views
 from fedlight.tracking import RoundRecord, Tracker
 from fedlight.tracking.tracker import SiteRound
-from fedlight.update import Broadcast, Evaluation, RoundContext, SiteFailure, Update
+from fedlight.update import Broadcast, Evaluation, RoundContext, Shared, SiteFailure, Update
 
 log = logging.getLogger("fedlight")
 
@@ -258,16 +260,31 @@ class Federation:
         datamodule: FederatedDataModule,
         ckpt_path: str | None = None,
         which: Which = "selected",
+        tta: Views | None = None,
+        normalise_style: bool = False,
+        recalibrate: bool = False,
     ) -> list[Evaluation]:
         """Scores a run on the sites' test cases and on the institution that took no part, in detail.
+
+        What helps at test time has rows of its own, at the institution that took no part, beside those without help.
 
         Args:
             model: The task.
             datamodule: Data of the sites.
             ckpt_path: The run's folder.
             which: The selected model, or that of the last round.
+            tta: Test-time augmentation: class probabilities are means over views, "flips" (4) or all symmetries of the
+                "square" (8).
+            normalise_style: Whether images are given the mean style that the run's sites have shared of theirs.
+            recalibrate: Whether running statistics of BatchNorm are computed anew from the images, without their masks.
         """
-        return self._score(model, datamodule, ckpt_path, "test", which)
+
+        def help_for(run: Run) -> Adaptation:
+            self._check_help_to_score(data=datamodule)
+            return self._help(run.folder, run.server.plugins, model, datamodule, tta, normalise_style, recalibrate)
+
+        asked = tta is not None or normalise_style or recalibrate
+        return self._score(model, datamodule, ckpt_path, "test", which, help_for if asked else None)
 
     def predict(
         self,
@@ -278,6 +295,10 @@ class Federation:
         probabilities: bool = False,
         site: str | None = None,
         ckpt_path: str | None = None,
+        tta: Views | None = None,
+        normalise_style: bool = False,
+        recalibrate: bool = False,
+        uncertainty: bool = False,
     ) -> list[dict[str, Any]]:
         """Segments an image or a folder of images with a run's selected model; needs no data but those images.
 
@@ -289,16 +310,24 @@ class Federation:
             probabilities: Whether to write class probabilities too.
             site: Whose model to take, where sites keep parameters or running statistics of their own.
             ckpt_path: The run's folder.
+            tta: Test-time augmentation: class probabilities are means over views, "flips" (4) or all symmetries of the
+                "square" (8).
+            normalise_style: Whether images are given the mean style that the run's sites have shared of theirs.
+            recalibrate: Whether running statistics of BatchNorm are computed anew from all these images together.
+            uncertainty: Whether to write maps of the predictive entropy too, and its means into predictions.csv.
         """
         folder = trained(self.run_folder, ckpt_path)
         if self.executor.remote:
             self._require_shared(model, datamodule)
         _, plugins = prototypes(self.aggregator, self.plugins)
         load_model(folder, model, datamodule, self.seed, site, plugins)
-        if self.local.buffers == "recalibrate" and buffers_of(model):
-            recalibrate(model, readable_images(datamodule, [Path(input)], Path(output)))
+        adaptation = self._help(folder, plugins, model, datamodule, tta, normalise_style, recalibrate)
+        adaptation.prepare(model)
+        images = [Path(input)]
         try:
-            return predict_folder(model, datamodule, [Path(input)], Path(output), probabilities)
+            if buffers_of(model) and (adaptation.recalibrate or self.local.buffers == "recalibrate"):
+                compute_anew(model, map(model.seen, readable_images(datamodule, images, Path(output))))
+            return predict_folder(model, datamodule, images, Path(output), probabilities, uncertainty=uncertainty)
         except ValueError as error:  # no image among the inputs
             raise ConfigError(str(error)) from error
 
@@ -744,20 +773,75 @@ class Federation:
         ckpt_path: str | None,
         phase: Phase,
         which: Which,
+        help_for: Callable[[Run], Adaptation] | None = None,
     ) -> list[Evaluation]:
         """Scores a model of a run at the sites and, in "test", at the institution that took no part."""
         data = self.executor.sees(data)
         prepare(data)
         run = Run.reopen(self, model, data, ckpt_path, which)
+        adaptation = NO_HELP if help_for is None else help_for(run)
         with self._at_work(run):
             context = self._context(run, max(run.server.round, 1), run.sites)
             evaluations, failures = self._evaluate(run, context, phase, Traffic())
             run.record("val" if phase == "validate" else phase, evaluations)
             if phase == "test":
-                evaluations += run.score_held_out(run.server.broadcast(context, deployed=True), data.held_out_sites)
+                for help in (NO_HELP, adaptation) if adaptation != NO_HELP else (NO_HELP,):
+                    broadcast = run.server.broadcast(context, deployed=True)
+                    evaluations += run.score_held_out(broadcast, data.held_out_sites, help)
             if failures:
                 raise RoundFailedError("; ".join(str(failure) for failure in failures), failures)
         return evaluations
+
+    def _help(
+        self,
+        folder: RunFolder,
+        plugins: Sequence[ClientPlugin],
+        module: FederatedModule,
+        data: FederatedDataModule,
+        tta: Views | None,
+        normalise_style: bool,
+        recalibrate: bool,
+    ) -> Adaptation:
+        """Checks what help was asked for, and gets it ready.
+
+        Raises:
+            ConfigError: If the run has nothing to help with.
+        """
+        if recalibrate:
+            check_recalibrate(module, self.local.buffers)
+        style = shared_style(plugins, _shared(folder), data.format) if normalise_style else None
+        return Adaptation(tta, style, recalibrate)
+
+    def _check_help_to_score(self, data: FederatedDataModule) -> None:
+        """Refuses help where there is nobody to help, or where the images are not.
+
+        Raises:
+            ConfigError: If so.
+        """
+        asked = "tta, normalise_style and recalibrate"
+        if self.executor.remote:
+            raise ConfigError(
+                f"{asked} must be left out where sites are elsewhere. predict has them, where images are."
+            )
+        if not data.held_out_sites:
+            raise ConfigError(
+                f"{asked} help an institution that took no part, got a run that held none out. Leave them out."
+            )
+
+
+def _shared(folder: RunFolder) -> Shared:
+    """Returns what the sites of a run have shared last.
+
+    Raises:
+        ConfigError: If the run folder has it no more.
+    """
+    saved = folder.load()
+    if saved is None:
+        raise ConfigError(
+            f"normalise_style must have {folder.rounds}, where a run keeps what sites shared. Copy it too."
+        )
+    shared: Shared = saved["server"]["shared"]
+    return shared
 
 
 def _name(run: RunFolder, runs: Sequence[RunFolder]) -> str:

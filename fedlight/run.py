@@ -15,6 +15,7 @@ import torch
 
 import fedlight
 from fedlight import state
+from fedlight.adaptation import NO_HELP, Adaptation
 from fedlight.checkpoint import RunFolder, SiteStore, Which, newest, next_free, numbered
 from fedlight.data.federated import FederatedDataModule
 from fedlight.examples import examples
@@ -220,11 +221,13 @@ class Run:
         rows = [{"site": evaluation.site, **row} for evaluation in evaluations for row in evaluation.cases]
         self.tracker.on_test(split, model or "global", evaluations, rows)
 
-    def score_held_out(self, broadcast: Broadcast, institutions: Sequence[str]) -> list[Evaluation]:
+    def score_held_out(
+        self, broadcast: Broadcast, institutions: Sequence[str], adaptation: Adaptation = NO_HELP
+    ) -> list[Evaluation]:
         """Scores the institutions that took no part, with every model that the federation has for them."""
         scored: dict[str, list[Evaluation]] = {}
         for institution in institutions:
-            for model, evaluation in self._score_unseen(broadcast, institution):
+            for model, evaluation in self._score_unseen(broadcast, institution, adaptation):
                 scored.setdefault(model, []).append(evaluation)
         for model, evaluations in scored.items():
             self.record("held-out", evaluations, model)
@@ -268,13 +271,17 @@ class Run:
         """The last round of every site that counts, where that may be another than the last that it has trained."""
         return {site: self.took_part.get(site, 0) for site in self.sites} if self.dated else {}
 
-    def _score_unseen(self, broadcast: Broadcast, institution: str) -> Iterable[tuple[str, Evaluation]]:
+    def _score_unseen(
+        self, broadcast: Broadcast, institution: str, adaptation: Adaptation
+    ) -> Iterable[tuple[str, Evaluation]]:
         private = bool(self.server.private)
         scored = self.executor.score_unseen(institution, broadcast, private)
         if isinstance(scored, SiteFailure):
             log.warning("%s is not scored: %s", institution, scored.reason)
             return ()
-        return score_unseen(self.make_client, broadcast, institution, private) if scored is None else scored
+        if scored is not None:
+            return scored
+        return score_unseen(self.make_client, broadcast, institution, private, adaptation)
 
     def _check_sites(self) -> None:
         if self.executor.remote:

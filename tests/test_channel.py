@@ -367,7 +367,16 @@ def test_the_config_for_few_bytes_writes_a_message_in_a_fiftieth(tmp_path: Path)
     """After the first broadcast, which is the whole model, each way takes about 40 kB in place of 1.97 MB."""
     configs = Path(__file__).parents[1] / "configs"
     files = [str(configs / "quickstart.yaml"), str(configs / "communication" / "low_rank.yaml")]
-    small = "--federation.rounds 2 --federation.local_steps 1 --data.cases 6 --federation.evaluate_every 2".split()
+    small = [
+        "--federation.rounds",
+        "2",
+        "--federation.local_steps",
+        "1",
+        "--data.cases",
+        "6",
+        "--federation.evaluate_every",
+        "2",
+    ]
     arguments = ["fit", *(part for file in files for part in ("-c", file)), *small]
     assert (
         main(

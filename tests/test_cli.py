@@ -122,6 +122,22 @@ def test_predict_gives_masks_at_the_inputs_own_size(trained: Path, tmp_path: Pat
     assert "failed" in table
 
 
+def test_predict_with_views_says_what_its_uncertainty_is(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((20, 16, 3), np.uint8)).save(tmp_path / "a.png")
+    predict = ["predict", "--run", str(trained), "--input", "a.png", "--output", "out", "--uncertainty"]
+    assert main([*predict, "--tta", "square"]) == 0
+    assert "predictive entropy of the mean over views (tta square); 0 is certain" in capsys.readouterr().out
+    with Image.open(tmp_path / "out" / "uncertainty" / "a.png") as image:
+        assert (image.mode, image.size) == ("I;16", (16, 20))
+    assert main(predict) == 0
+    assert "predictive entropy of one look at the image (no tta)" in capsys.readouterr().out
+    assert main([*predict, "--tta", "spin"]) == 2
+    assert main([*predict, "--normalise_style"]) == 2
+    assert "normalise_style must have statistics of images" in capsys.readouterr().err
+
+
 def test_global_checkpoint_is_a_lightning_checkpoint(trained: Path) -> None:
     task = SegmentationTask.load_from_checkpoint(trained / "global.ckpt", map_location="cpu")
     assert task(torch.zeros(1, 3, 16, 16)).shape == (1, 3, 16, 16)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlight.data.dicom_reading import SEGMENTATIONS, Frame, frames_of, read_pixels, read_place, where
-from fedlight.data.dicom_writing import write_probabilities, write_segmentation
+from fedlight.data.dicom_writing import write_map, write_segmentation
 from fedlight.data.source import CaseError
 from fedlight.data.stack import Affine, Array, Axis, Stack, Turn, three
 from fedlight.file_names import dicom_files, stem
@@ -82,8 +82,8 @@ def open_series(path: Path, axis: Axis) -> Stack:
 
     def write(array: Array, target: Path, classes: Sequence[str]) -> Path:
         voxels = np.ascontiguousarray(turn.back(array))
-        if voxels.ndim > 3:
-            return write_probabilities(voxels, turn.affine, target)
+        if voxels.dtype.kind == "f":
+            return write_map(voxels, turn.affine, target)
         return write_segmentation(voxels, series.frames, classes, target)
 
     remarks = _tilt(series)
@@ -254,8 +254,8 @@ def _unplaced(series: Series, stored: Array, slope: float, offset: float) -> Sta
     spacing = series.frames[0].spacing
 
     def write(array: Array, target: Path, classes: Sequence[str]) -> Path:
-        if array.ndim > 3:
-            return write_probabilities(array, None, target)
+        if array.dtype.kind == "f":
+            return write_map(array, None, target)
         return write_segmentation(array, series.frames, classes, target)
 
     sizes = (1.0, *(spacing or (1.0, 1.0)))

@@ -1,7 +1,7 @@
-"""Masks of a DICOM series as DICOM-SEG, which refers to its images, and probabilities of one as NIfTI.
+"""Masks of a DICOM series as DICOM-SEG, which refers to its images, and probabilities and the like as NIfTI.
 
 A segmentation belongs to the study of its images, so it repeats what they say of the patient. Nothing else does:
-neither the probabilities nor any name of a file.
+neither probabilities and uncertainty nor any name of a file.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _EMPTY = (
 _LONGEST = 64  # characters of a label
 
 
-def write_probabilities(voxels: Array, affine: Affine | None, target: Path) -> Path:
-    """Writes class probabilities, (S, H, W, K) on the grid of a series, with where it lies, if that is known."""
+def write_map(voxels: Array, affine: Affine | None, target: Path) -> Path:
+    """Writes (S, H, W) or several maps (S, H, W, K) on the grid of a series, with where it lies, if that is known."""
     if affine is None:
         np.save(target.with_name(f"{target.name}.npy"), voxels)
         return target.with_name(f"{target.name}.npy")
     import nibabel
 
     target = target.with_name(f"{target.name}.nii.gz")
-    image = nibabel.Nifti1Image(np.ascontiguousarray(voxels.transpose(2, 1, 0, 3)), affine[:, [2, 1, 0, 3]])
+    image = nibabel.Nifti1Image(np.ascontiguousarray(voxels.swapaxes(0, 2)), affine[:, [2, 1, 0, 3]])
     image.header.set_xyzt_units("mm")
     nibabel.save(image, target)
     return target

@@ -19,9 +19,11 @@ from fedlight.batch import Batch, Step, View
 from fedlight.data_format import DataFormat
 from fedlight.geometry import Placing, onto_grid
 from fedlight.plugins import ClientPlugin
+from fedlight.plugins.federation_style import FederationStyle
 from fedlight.plugins.harmonisation import Harmonisers, rebuilt, saved
 from fedlight.state import State, load
 from fedlight.tasks.stages import undisturbed
+from fedlight.tasks.views import Views
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -48,6 +50,12 @@ class FederatedModule(LightningModule):
 
     ensemble: Sequence[State] = ()
     """Parameters and buffers of several models that are evaluated as one, by the mean of their class probabilities."""
+
+    views: Views | None = None
+    """Views of an image over which ``segment`` averages class probabilities; None looks once, at the image itself."""
+
+    federation_style: FederationStyle | None = None
+    """What images of an institution that took no part are given the style of, after they were harmonised."""
 
     def __init__(self, optimizer: OptimizerFactory, scheduler: SchedulerFactory | None = None) -> None:
         super().__init__()
@@ -313,10 +321,12 @@ class FederatedModule(LightningModule):
 
     def seen(self, batch: Batch) -> Tensor:
         """Returns the images of an evaluation batch as the network is to see them, (N, C, H, W)."""
-        if not self.harmonisers:
+        if not self.harmonisers and self.federation_style is None:
             return batch["image"]
         grid = (batch["image"].shape[-2], batch["image"].shape[-1])
-        return self.harmonised(batch["image"], onto_grid(batch["valid"], batch["size"], grid, self.placing))
+        valid = onto_grid(batch["valid"], batch["size"], grid, self.placing)
+        images = self.harmonised(batch["image"], valid)
+        return images if self.federation_style is None else self.federation_style.put_on(images, valid)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps with a model what its images must go through."""

@@ -2,11 +2,13 @@
 
 A folder of results holds ``masks/NAME.png`` (8 bit, the size of the input: 0 and 255 for a binary task, else the class
 index), ``overlays/NAME.png`` (the image as the network saw it, contours and a tint on top), on request
-``probabilities/NAME.npy`` (classes, height, width; float16) and ``predictions.csv`` with a row an image.
+``probabilities/NAME.npy`` (classes, height, width; float16), ``uncertainty/NAME.png`` (predictive entropy; 16 bit, 0 is
+certain and 65535 is 1) and ``uncertainty_overlays/NAME.png``, and ``predictions.csv`` with a row an image.
 
-Of a volume, mask and probabilities are volumes of the input's own format and geometry: the mask holds the class index
-(uint8), the probabilities have a further axis for the classes (float32). Of a DICOM series, the mask is a DICOM-SEG,
-which refers to its images, and the probabilities are NIfTI. The overlay shows a few slices side by side.
+Of a volume, mask, probabilities and uncertainty are volumes of the input's own format and geometry: the mask holds the
+class index (uint8), the probabilities have a further axis for the classes (float32), the uncertainty is in [0, 1]
+(float32). Of a DICOM series, the mask is a DICOM-SEG, which refers to its images, and the others are NIfTI. Overlays show
+a few slices side by side.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +33,7 @@ from fedlight.geometry import restore
 from fedlight.tasks.dicom_inputs import with_series
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.overlay import draw_overlay, spread
+from fedlight.tasks.uncertainty import draw_heat, entropy, grey_levels, mean_entropies
 
 SHOWN = 5
 """Slices of a volume in its overlay, at most."""
@@ -54,6 +58,7 @@ def predict_folder(
     output: Path,
     probabilities: bool = False,
     report: Callable[[Row], None] | None = None,
+    uncertainty: bool = False,
 ) -> list[Row]:
     """Segments images and writes what is found; a file that cannot be read is reported and the rest goes on.
 
@@ -64,10 +69,12 @@ def predict_folder(
         output: Folder of the results; files of the same names are replaced.
         probabilities: Whether to write the probability maps.
         report: Called with every row as soon as its image is done.
+        uncertainty: Whether to write maps of the predictive entropy, and its means into the table.
 
     Returns:
         The rows of ``predictions.csv``: "file", "name", "status" ("ok" or "failed"), "reason", "width", "height",
-        "slices", "confidence" (mean probability of the chosen class), and "pixels/<class>" and "share/<class>".
+        "slices", "confidence" (mean probability of the chosen class), "pixels/<class>" and "share/<class>", and with
+        ``uncertainty`` "entropy" (its mean) and "entropy/<class>" (its mean where that class was found).
 
     Raises:
         ValueError: If there is no image among the inputs.
@@ -75,9 +82,10 @@ def predict_folder(
     files = find_images(inputs, output)
     output.mkdir(parents=True, exist_ok=True)
     rows = []
-    with _table(output / "predictions.csv", task.classes) as write, evaluating(task):
+    results = _Results(data, output, probabilities, uncertainty)
+    with _table(output / "predictions.csv", task.classes, uncertainty) as write, evaluating(task):
         for file, name in zip(files, unique_names(files), strict=True):
-            row = _predict_one(task, data, file, name, output, probabilities)
+            row = _predict_one(task, results, file, name)
             write(row)
             rows.append(row)
             if report is not None:
@@ -85,11 +93,11 @@ def predict_folder(
     return rows
 
 
-def readable_images(data: Reader, inputs: Iterable[Path], output: Path) -> Iterator[Tensor]:
-    """Yields the images that can be read, (1, C, H, W) each, for statistics that need no mask."""
+def readable_images(data: Reader, inputs: Iterable[Path], output: Path) -> Iterator[Batch]:
+    """Yields the images and volumes that can be read, for statistics that need no mask."""
     for file in find_images(inputs, output):
         with suppress(ValueError):  # the prediction itself names it
-            yield data.read(file)["image"]
+            yield data.read(file)
 
 
 def find_images(inputs: Iterable[Path], output: Path) -> list[Path]:
@@ -153,10 +161,11 @@ def evaluating(task: FederatedModule) -> Iterator[None]:
 
 
 @contextmanager
-def _table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Row], None]]:
+def _table(path: Path, classes: Sequence[str], uncertainty: bool) -> Iterator[Callable[[Row], None]]:
     """Opens the table of results; every row is on disk before the next image starts."""
     columns = ["file", "name", "status", "reason", "width", "height", "slices", "confidence"]
     columns += [f"{what}/{name}" for what in ("pixels", "share") for name in classes]
+    columns += ["entropy", *(f"entropy/{name}" for name in classes[1:])] if uncertainty else []
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
@@ -168,32 +177,68 @@ def _table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[Row], None]
         yield write
 
 
-def _predict_one(task: FederatedModule, data: Reader, file: Path, name: str, output: Path, probabilities: bool) -> Row:
+def _predict_one(task: FederatedModule, results: _Results, file: Path, name: str) -> Row:
     try:
-        return {"file": str(file), "name": name, **_segment(task, data, file, name, output, probabilities)}
+        batch: Batch = move_data_to_device(results.data.read(file), task.device)
+        chances = task.segment(batch).cpu()  # (N, classes, height, width), N slices of a volume or 1
+        found = results.of(task, batch, chances, file, name)
     except Exception as error:
         reason = " ".join(str(error).split()).removeprefix(f"{file}: ") or type(error).__name__
         sys.stderr.write(f"{file}: {reason}\n")
         return {"file": str(file), "name": name, "status": "failed", "reason": reason}
+    return {"file": str(file), "name": name, "status": "ok", "reason": "", **found}
 
 
-def _segment(task: FederatedModule, data: Reader, file: Path, name: str, output: Path, probabilities: bool) -> Row:
-    batch: Batch = move_data_to_device(data.read(file), task.device)
-    chances = task.segment(batch).cpu()  # (N, classes, height, width), N slices of a volume or 1
-    height, width = chances.shape[2:]
-    labels = chances.argmax(1).masked_fill(~batch["valid"][:, :height, :width].cpu(), 0)  # (N, height, width)
-    if is_volume(batch):
-        _save_volume(data, labels.to(torch.uint8), file, output / "masks" / name)
-        _save_image(output / "overlays" / f"{name}.png", _slices(task, batch, labels))
-        if probabilities:
-            _save_volume(data, chances.permute(0, 2, 3, 1), file, output / "probabilities" / name)
-    else:
-        _save_image(output / "masks" / f"{name}.png", mask_pixels(labels[0], len(task.classes)))
-        picture = restore(batch["image"], (height, width), task.placing)[0].cpu()
-        _save_image(output / "overlays" / f"{name}.png", draw_overlay(picture, labels[0]))
-        if probabilities:
-            _save_array(output / "probabilities" / f"{name}.npy", chances[0])
-    return {"status": "ok", "reason": "", **_measure(task.classes, labels, chances)}
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """Writes what was found in an image: mask and overlay, and what else was asked for."""
+
+    data: Reader
+    output: Path
+    probabilities: bool
+    uncertainty: bool
+
+    def of(self, task: FederatedModule, batch: Batch, chances: Tensor, file: Path, name: str) -> Row:
+        """Writes the results of an image, under a name, and returns what is measured in it."""
+        height, width = chances.shape[2:]
+        valid = batch["valid"][:, :height, :width].cpu()
+        labels = chances.argmax(1).masked_fill(~valid, 0)  # (N, height, width)
+        if is_volume(batch):
+            self._volume("masks", labels.to(torch.uint8), file, name)
+        else:
+            self._image("masks", mask_pixels(labels[0], len(task.classes)), name)
+        self._image("overlays", _drawn(task, batch, labels, labels, draw_overlay), name)
+        if self.probabilities:
+            self._write_probabilities(batch, chances, file, name)
+        measured = _measure(task.classes, labels, chances)
+        if not self.uncertainty:
+            return measured
+        uncertain = entropy(chances).masked_fill(~valid, 0)
+        self._write_uncertainty(batch, uncertain, file, name)
+        self._image("uncertainty_overlays", _drawn(task, batch, labels, uncertain, draw_heat), name)
+        return measured | mean_entropies(uncertain, labels, valid, task.classes)
+
+    def _write_probabilities(self, batch: Batch, chances: Tensor, file: Path, name: str) -> None:
+        if is_volume(batch):
+            self._volume("probabilities", chances.permute(0, 2, 3, 1), file, name)
+        else:
+            np.save(self._place("probabilities", f"{name}.npy"), chances[0].to(torch.float16).numpy())
+
+    def _write_uncertainty(self, batch: Batch, uncertain: Tensor, file: Path, name: str) -> None:
+        if is_volume(batch):
+            self._volume("uncertainty", uncertain, file, name)
+        else:
+            self._image("uncertainty", grey_levels(uncertain[0]), name)
+
+    def _volume(self, folder: str, array: Tensor, file: Path, name: str) -> None:
+        self.data.write(array.numpy(), file, self._place(folder, name))
+
+    def _image(self, folder: str, pixels: np.ndarray[Any, Any], name: str) -> None:
+        Image.fromarray(pixels).save(self._place(folder, f"{name}.png"))
+
+    def _place(self, folder: str, name: str) -> Path:
+        (self.output / folder).mkdir(parents=True, exist_ok=True)
+        return self.output / folder / name
 
 
 def mask_pixels(labels: Tensor, classes: int) -> np.ndarray[Any, Any]:
@@ -201,13 +246,21 @@ def mask_pixels(labels: Tensor, classes: int) -> np.ndarray[Any, Any]:
     return (labels * (255 if classes == 2 else 1)).to(torch.uint8).numpy()
 
 
-def _slices(task: FederatedModule, batch: Batch, labels: Tensor) -> np.ndarray[Any, Any]:
-    """Draws a few slices of a volume side by side: spread over those with foreground, or over all."""
-    chosen = spread(labels, SHOWN)
-    middle = batch["image"].shape[1] // 2  # its neighbours are further channels
-    images = batch["image"][chosen.to(batch["image"].device), middle : middle + 1]
-    pictures = restore(images, (labels.shape[1], labels.shape[2]), task.placing).cpu()
-    overlays = [draw_overlay(picture, labels[place]) for picture, place in zip(pictures, chosen.tolist(), strict=True)]
+def _drawn(
+    task: FederatedModule,
+    batch: Batch,
+    labels: Tensor,
+    maps: Tensor,
+    draw: Callable[[Tensor, Tensor], np.ndarray[Any, Any]],
+) -> np.ndarray[Any, Any]:
+    """Draws maps (N, H, W) over an image, or over some slices of a volume side by side, of those with foreground."""
+    chosen, images = spread(labels, SHOWN), batch["image"]
+    if is_volume(batch):  # the middle channel is the slice, its neighbours are further ones
+        middle = images.shape[1] // 2
+        images = images[:, middle : middle + 1]
+    shown = images[chosen.to(images.device)]
+    pictures = restore(shown, (labels.shape[1], labels.shape[2]), task.placing).cpu()
+    overlays = [draw(picture, maps[place]) for picture, place in zip(pictures, chosen.tolist(), strict=True)]
     return np.concatenate(overlays, axis=1)
 
 
@@ -221,18 +274,3 @@ def _measure(classes: Sequence[str], labels: Tensor, chances: Tensor) -> Row:
         **{f"pixels/{name}": count for name, count in zip(classes, counts, strict=True)},
         **{f"share/{name}": count / labels.numel() for name, count in zip(classes, counts, strict=True)},
     }
-
-
-def _save_image(path: Path, pixels: np.ndarray[Any, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def _save_array(path: Path, chances: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, chances.to(torch.float16).numpy())
-
-
-def _save_volume(data: Reader, array: Tensor, file: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    data.write(array.numpy(), file, target)

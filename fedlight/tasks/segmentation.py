@@ -20,6 +20,7 @@ from fedlight.metrics import score_calibration, score_case
 from fedlight.tasks.factories import unwrapped
 from fedlight.tasks.federated_module import FederatedModule, OptimizerFactory, Row, SchedulerFactory
 from fedlight.tasks.losses import dice_cross_entropy
+from fedlight.tasks.views import mean_over_views
 
 _ADAM = partial(Adam, lr=3e-3)
 _NOT_SAVED = ("self", "optimizer", "scheduler")
@@ -244,7 +245,7 @@ class SegmentationTask(FederatedModule):
         images = self.seen(batch)
         # a volume may have hundreds of slices
         parts = torch.split(images, self.window_batch) if is_volume(batch) else (images,)
-        probabilities = torch.cat([self._probabilities(self._logits(part)) for part in parts])
+        probabilities = torch.cat([mean_over_views(self._chances, part, self.views) for part in parts])
         sizes = [(int(height), int(width)) for height, width in batch["size"].tolist()]
         cases = [restore(probabilities[i : i + 1], size, self.placing) for i, size in enumerate(sizes)]
         height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
@@ -277,6 +278,9 @@ class SegmentationTask(FederatedModule):
         if self.detailed:
             scores |= score_calibration(chances, mask, valid, self.classes)
         return {"case": case, **scores}
+
+    def _chances(self, images: Tensor) -> Tensor:
+        return self._probabilities(self._logits(images))
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         if not self.binary:

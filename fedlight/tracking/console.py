@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlight.tracking.progress import Progress, duration
-from fedlight.tracking.summary import READING, Score, cell, columns, heading, mean, score_rows, worst
+from fedlight.tracking.summary import READING, Score, cell, columns, heading, mean, score_rows, without_help, worst
 from fedlight.tracking.tracker import RoundRecord, RunInfo, SiteRound, Status, Tracker
 from fedlight.update import Evaluation
 
@@ -92,8 +92,8 @@ class ConsoleTracker(Tracker):
 
     def _tables(self, run: RunInfo) -> Iterator[RenderableType]:
         if self._scores:
-            shared = [score for score in self._scores if score.model == "global"]
-            own = [score for score in self._scores if score.model != "global"]
+            shared = [score for score in self._scores if without_help(score.model)[0] == "global"]
+            own = [score for score in self._scores if without_help(score.model)[0] != "global"]
             yield from _tables("the global model", shared, run)
             yield from _tables("the sites' own models", own, run)
         elif self._shown is not None:

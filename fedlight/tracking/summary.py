@@ -27,7 +27,8 @@ class Score:
     """One model on one institution.
 
     Attributes:
-        model: "global", the name of the site whose own model it is, or "mean" or "ensemble" of the sites' models.
+        model: "global", the name of the site whose own model it is, or "mean" or "ensemble" of the sites' models; what
+            helped it at test time stands behind it in brackets.
         split: "held-out", "test" or "val".
     """
 
@@ -138,11 +139,23 @@ def _lines(scores: Sequence[Score], metrics: Sequence[str]) -> list[ScoreRow]:
     ]
 
 
+def without_help(model: str) -> tuple[str, str]:
+    """Splits the name of a model from what helped it at test time.
+
+    >>> without_help("global [tta flips]"), without_help("site1")
+    (('global', 'tta flips'), ('site1', ''))
+    """
+    name, _, help = model.partition(" [")
+    return name, help.removesuffix("]")
+
+
 def _label(score: Score) -> str:
     site = score.evaluation.site
+    model, help = without_help(score.model)
     notes = ["held-out"] if score.split == "held-out" else []
-    if score.model not in ("global", site):
-        notes.append(_OF_ALL.get(score.model, f"model of {score.model}"))
+    if model not in ("global", site):
+        notes.append(_OF_ALL.get(model, f"model of {model}"))
+    notes += [help] if help else []
     return f"{site} ({', '.join(notes)})" if notes else site
 
 

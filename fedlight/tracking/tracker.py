@@ -129,7 +129,7 @@ class Tracker(ABC):
         Args:
             split: "held-out" (the institution that took no part), "test" or "val" (of the sites that took part).
             model: Which model: "global", the name of the site whose own model it is, or "mean" or "ensemble" of the
-                sites' models.
+                sites' models; what helped it at test time stands behind it in brackets: "global [tta flips]".
             evaluations: One an institution.
             rows: One row of plain values a case: "site", "case", then metrics.
         """

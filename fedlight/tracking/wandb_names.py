@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedlight.tracking.summary import mean, worst
+from fedlight.tracking.summary import mean, without_help, worst
 from fedlight.tracking.tracker import RoundRecord
 from fedlight.update import Evaluation
 
@@ -45,6 +45,8 @@ def tested(split: str, model: str, evaluations: Sequence[Evaluation]) -> dict[st
     >>> scores = [Evaluation("drive", 3, 20, {"dice": 0.5})]
     >>> tested("held-out", "global", scores), tested("held-out", "hrf", scores)
     ({'held_out/dice': 0.5}, {'own_models/hrf/held_out/dice': 0.5})
+    >>> tested("held-out", "global [tta flips]", scores)
+    {'tta flips/held_out/dice': 0.5}
     """
     if split == "held-out":
         scores = {f"held_out/{name}": value for name, value in _means(evaluations).items()}
@@ -52,7 +54,8 @@ def tested(split: str, model: str, evaluations: Sequence[Evaluation]) -> dict[st
             scores |= {f"held_out/{e.site}/{name}": value for e in evaluations for name, value in e.metrics.items()}
     else:
         scores = _scores(evaluations, split)
-    prefix = "" if model == "global" else f"own_models/{model}/"
+    name, help = without_help(model)
+    prefix = (f"{help.replace(', ', '/')}/" if help else "") + ("" if name == "global" else f"own_models/{name}/")
     return _finite({prefix + name: value for name, value in scores.items()})
 
 

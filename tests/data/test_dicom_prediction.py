@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import scipy
 from PIL import Image
 
 import fedlight
@@ -80,12 +81,16 @@ def test_it_says_who_made_it_and_of_whom(tmp_path: Path) -> None:
     assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("fedlight", fedlight.__version__)
 
 
-def test_probabilities_are_nifti_and_name_nobody(tmp_path: Path) -> None:
+def test_probabilities_and_uncertainty_are_nifti_and_name_nobody(tmp_path: Path) -> None:
     series = save_series(tmp_path / "p", turned(grey(0, CUBE)), OBLIQUE)
-    predict(series, tmp_path / "out", probabilities=True)
+    predict(series, tmp_path / "out", probabilities=True, uncertainty=True)
     chances: Any = nibabel.load(tmp_path / "out/probabilities/p.nii.gz")
     assert chances.shape == (*CUBE, 2)
     assert np.array_equal(np.asarray(chances.dataobj).argmax(-1), ball(CUBE))
+    uncertain: Any = nibabel.load(tmp_path / "out/uncertainty/p.nii.gz")
+    expected = scipy.special.entr(np.asarray(chances.dataobj)).sum(-1) / np.log(2)
+    assert np.asarray(uncertain.dataobj) == pytest.approx(expected, abs=1e-5)
+    assert np.array_equal(uncertain.affine, chances.affine)
     said = (tmp_path / "out/predictions.csv").read_bytes() + chances.header.binaryblock
     assert not [secret for secret in SECRETS if secret.encode() in said]
     assert np.asarray(Image.open(tmp_path / "out/overlays/p.png")).shape == (24, 5 * 24, 3)

@@ -29,13 +29,15 @@ class Bright(SegmentationTask):
         return 8 * (images[:, images.shape[1] // 2, None] - 0.5)
 
 
-def predict(path: Path, output: Path, probabilities: bool = False, **settings: Any) -> list[dict[str, Any]]:
+def predict(
+    path: Path, output: Path, probabilities: bool = False, uncertainty: bool = False, **settings: Any
+) -> list[dict[str, Any]]:
     given: dict[str, Any] = {"image_size": (24, 24), "channels": 1} | settings
     data = FolderSites("nowhere", **given)
     task = Bright()
     task.bind(data.format)
     task.window = None
-    return predict_folder(task, data, [path], output, probabilities)
+    return predict_folder(task, data, [path], output, probabilities, uncertainty=uncertainty)
 
 
 @pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
@@ -70,6 +72,24 @@ def test_probabilities_have_a_further_axis_and_the_overlay_a_few_slices(tmp_path
     assert row["pixels/foreground"] == ball((24, 24, 24)).sum()
     with (tmp_path / "out/predictions.csv").open(newline="") as stream:
         assert next(csv.DictReader(stream))["slices"] == "24"
+
+
+def test_the_uncertainty_of_a_volume_lies_where_the_volume_lies(tmp_path: Path) -> None:
+    """One number a voxel, the entropy of its probabilities in bits, and five slices to look at."""
+    path = save_nifti(tmp_path / "liver.nii.gz", grey(0, (24, 24, 24)), TURNED)
+    (row,) = predict(path, tmp_path / "out", probabilities=True, uncertainty=True)
+    volume: Any = nibabel.load(tmp_path / "out/uncertainty/liver.nii.gz")
+    uncertain, chances = (
+        np.asarray(nibabel.load(tmp_path / f"out/{name}/liver.nii.gz").dataobj)
+        for name in ("uncertainty", "probabilities")
+    )
+    assert uncertain.shape == (24, 24, 24)
+    assert uncertain.dtype == np.float32
+    assert np.array_equal(volume.affine, nibabel.load(path).affine)
+    bits = -(chances * np.log2(np.maximum(chances, 1e-30))).sum(-1)
+    assert uncertain == pytest.approx(bits, abs=1e-5)
+    assert row["entropy"] == pytest.approx(bits.mean(), abs=1e-5)
+    assert np.asarray(Image.open(tmp_path / "out/uncertainty_overlays/liver.png")).shape == (24, 5 * 24, 3)
 
 
 def test_resampled_slices_come_back_on_the_grid_of_the_file(tmp_path: Path) -> None:

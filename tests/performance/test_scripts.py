@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
+from fedlight.__main__ import main as fedlight
 from fedlight.client import Client
 from tests.performance import (
+    at_test_time,
     many_sites,
     orchestration,
     plugin_cost,
@@ -109,3 +113,25 @@ def test_streaming_mean_needs_a_state_in_double_precision(capsys: pytest.Capture
     printed = capsys.readouterr().out
     assert re.search(r"ratio \d+\.\d+ \(medians of 2\)", printed)
     assert "memory beside the updates: 2.0 times a model" in printed
+
+
+def test_at_test_time_scores_a_run_with_every_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that shared amplitudes has all four columns, one that shared nothing two; neither folder changes."""
+    configs = Path(__file__).parents[2] / "configs"
+    small = "--data.image_size 16 --data.cases 7 --data.batch_size 2 --model.encoder plain-8 --trainer.accelerator cpu"
+    few = [*small.split(), "--federation.rounds", "2", "--federation.local_steps", "3"]
+    for arm in ("fedavg", "amplitude_mix"):
+        config = ["-c", str(configs / "quickstart.yaml"), "-c", str(configs / "algorithms" / f"{arm}.yaml"), *few]
+        run = tmp_path / arm / "site5" / "seed0"
+        assert fedlight(["fit", *config, "--federation.run_folder", str(run)]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    at_test_time.main([str(tmp_path), "--cases", "3", "--tta", "flips"])
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["arm"], row["held_out"], row["cases"]) for row in rows] == [
+        ("amplitude_mix", "site5", "3"),
+        ("fedavg", "site5", "3"),
+    ]
+    assert all(rows[0][help] for help in at_test_time.HELPS)
+    assert [help for help in at_test_time.HELPS if rows[1][help]] == ["plain", "tta"]
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

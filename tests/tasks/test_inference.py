@@ -93,6 +93,34 @@ def test_masks_of_several_classes_hold_the_class_index(tmp_path: Path) -> None:
     assert np.array_equal(chances.argmax(0), mask)
 
 
+def test_uncertainty_is_a_16_bit_map_a_picture_and_a_column(tmp_path: Path) -> None:
+    """Every pixel's probabilities are sigmoid(4) = 0.98201 and 0.01799: 0.02571 + 0.10427 = 0.1300 of a bit."""
+    save(tmp_path / "eye.png")
+    output = tmp_path / "out"
+    predict_folder(Threshold(), Reading(), [tmp_path / "eye.png"], output, uncertainty=True)
+    with Image.open(output / "uncertainty" / "eye.png") as image:
+        levels = np.asarray(image)
+    assert levels.shape == (6, 10)
+    assert levels.dtype == np.uint16
+    assert levels / 65535 == pytest.approx(0.13, abs=1e-4)
+    assert np.asarray(Image.open(output / "uncertainty_overlays" / "eye.png")).shape == (6, 10, 3)
+    row = table(output)[0]
+    assert float(row["entropy"]) == float(row["entropy/foreground"]) == pytest.approx(0.13, abs=1e-4)
+
+
+def test_without_being_asked_there_is_no_uncertainty(tmp_path: Path) -> None:
+    predict_folder(Threshold(), Reading(), [save(tmp_path / "eye.png")], tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"masks", "overlays", "predictions.csv"}
+    assert not [name for name in table(tmp_path / "out")[0] if "entropy" in name]
+
+
+def test_views_of_a_task_that_works_pixel_by_pixel_change_no_mask(tmp_path: Path) -> None:
+    file, task = save(tmp_path / "eye.png"), Threshold()
+    plain = predict_folder(task, Reading(), [file], tmp_path / "plain", uncertainty=True)
+    task.views = "square"
+    assert predict_folder(task, Reading(), [file], tmp_path / "views", uncertainty=True) == plain
+
+
 def test_an_unreadable_file_is_one_sentence_and_the_rest_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
