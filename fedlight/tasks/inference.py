@@ -7,8 +7,8 @@ certain and 65535 is 1) and ``uncertainty_overlays/NAME.png``, and ``predictions
 
 Of a volume, mask, probabilities and uncertainty are volumes of the input's own format and geometry: the mask holds the
 class index (uint8), the probabilities have a further axis for the classes (float32), the uncertainty is in [0, 1]
-(float32). Of a DICOM series, the mask is a DICOM-SEG, which refers to its images, and the others are NIfTI. Overlays show
-a few slices side by side.
+(float32). Of a DICOM series, the mask is a DICOM-SEG, which refers to its images, and the others are NIfTI. Overlays
+show a few slices side by side.
 """
 
 from __future__ import annotations
