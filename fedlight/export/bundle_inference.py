@@ -74,7 +74,7 @@ def _sizes(task: SegmentationTask, preparation: Preparation) -> dict[str, Any]:
 
 def _before(preparation: Preparation) -> list[Any]:
     return [
-        {"_target_": "LoadImaged", "keys": "image", "reader": "PILReader"},
+        {"_target_": "LoadImaged", "keys": "image"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
         {"_target_": "Transposed", "keys": "image", "indices": [0, 2, 1]},  # MONAI reads (width, height)
         _on("x.float() / @full_range"),
