@@ -12,7 +12,8 @@
     global.ckpt               the selected model, a normal Lightning checkpoint
     last.ckpt                 the model of the last round
 
-Round t always starts from the server and the sites as they were after round t-1: of both, the last two rounds stay.
+Round t always starts from the server and the sites as they were after round t-1. Of the server the last two rounds
+stay, as one may be damaged; of the sites what belongs to these, beside that of the round that they are in.
 Nothing here is ever read through pickle.
 """
 
@@ -35,6 +36,7 @@ from fedlight.serialization import aside, link, read, write, write_bytes
 log = logging.getLogger("fedlight")
 
 KEPT = 2
+"""Rounds of the server that stay; of a site's, one more: that which is not final yet."""
 
 Which = Literal["selected", "last"]
 """The models that a run keeps: the one that source validation chose, and that of the last round."""
@@ -56,10 +58,10 @@ class SiteStore:
         return self.folder / "privacy.json"
 
     def save(self, round: int, saved: Mapping[str, Any]) -> None:
-        """Keeps the state after a round and forgets all but the last two."""
+        """Keeps the state after a round and forgets all but the two before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write(_numbered(self.folder, round), dict(saved))
-        _forget(self.folder)
+        _forget(self.folder, KEPT + 1)
 
     def load(self, round: int) -> dict[str, Any] | None:
         """Returns the state after the last round up to ``round`` in which the site took part, or None."""
@@ -162,7 +164,7 @@ class RunFolder:
         """Makes a round final: from here on a resumed run starts after it."""
         self.rounds.mkdir(parents=True, exist_ok=True)
         write(_numbered(self.rounds, round), dict(server))
-        _forget(self.rounds)
+        _forget(self.rounds, KEPT)
 
     def load(self) -> dict[str, Any] | None:
         """Returns the server's state after the last complete round, or None before the first.
@@ -241,6 +243,6 @@ def _rounds(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdigit())
 
 
-def _forget(folder: Path) -> None:
-    for round in _rounds(folder)[:-KEPT]:
+def _forget(folder: Path, kept: int) -> None:
+    for round in _rounds(folder)[:-kept]:
         _numbered(folder, round).unlink()

@@ -182,8 +182,6 @@ class Run:
             if self.fresh and self.folder.exists():
                 raise _taken(self.folder.path)
             self.folder.create(self.info.config)
-            if not self.fresh:
-                self.folder.rewind(self.server.round, self._counted)
             yield
 
     def open(self, executor: Executor) -> None:
@@ -194,6 +192,8 @@ class Run:
         """
         self.executor = executor
         self._check_sites()
+        if not (self.fresh or self.info.scoring):  # only now, as it cannot be undone
+            self.folder.rewind(self.server.round, self._counted)
         self.num_samples = executor.open(
             self.sites, self.make_client, self.server.round, self.tracker.on_progress, self._counted
         )

@@ -367,7 +367,12 @@ def test_the_config_for_few_bytes_writes_a_message_in_a_fiftieth(tmp_path: Path)
     """After the first broadcast, which is the whole model, each way takes about 40 kB in place of 1.97 MB."""
     configs = Path(__file__).parents[1] / "configs"
     files = [str(configs / "quickstart.yaml"), str(configs / "communication" / "low_rank.yaml")]
-    settings = {"federation.rounds": 2, "federation.local_steps": 1, "federation.evaluate_every": 2, "data.cases": 6}
+    settings: dict[str, Any] = {
+        "federation.rounds": 2,
+        "federation.local_steps": 1,
+        "federation.evaluate_every": 2,
+        "data.cases": 6,
+    }
     settings |= {"data.num_sites": 3, "data.held_out": "site3", "federation.run_folder": tmp_path / "run"}
     small = [f"--{name}={value}" for name, value in settings.items()]
     assert main(["fit", *(part for file in files for part in ("-c", file)), *small]) == 0

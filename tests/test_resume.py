@@ -19,7 +19,7 @@ from fedlight_algorithms.fedavgm import FedAvgM
 from fedlight_algorithms.local import Local
 
 from fedlight import state
-from fedlight.checkpoint import RunFolder
+from fedlight.checkpoint import RunFolder, SiteStore
 from fedlight.federation import Federation
 from fedlight.plugins import ClientPlugin
 from fedlight.preparation import ConfigError
@@ -36,8 +36,9 @@ def final(folder: Path) -> str:
     saved = RunFolder(folder).load()
     assert saved is not None
     tensors = dict(_tensors(saved, "server"))
-    for path in sorted((folder / "sites").glob("*/*.safetensors")):
-        tensors |= _tensors(read(path), f"{path.parent.name}/{path.name}")
+    for site in sorted((folder / "sites").iterdir()):
+        path = max(site.glob("[0-9]*.safetensors"))
+        tensors |= _tensors(read(path), f"{site.name}/{path.name}")
     return state.digest(tensors)
 
 
@@ -141,9 +142,26 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_round_before(
     folder = federate(run_folder=str(tmp_path / "torn"), **STATEFUL).fit(small_task(), small_sites())
     newest = sorted(folder.rounds.iterdir())[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
+    for store in map(SiteStore, sorted(folder.sites.iterdir())):  # killed in the round after: they have stored theirs
+        saved = store.load(int(newest.stem))
+        assert saved is not None
+        store.save(int(newest.stem) + 1, saved)
     federate(run_folder=str(tmp_path / "torn"), **STATEFUL).fit(small_task(), small_sites(), ckpt_path="last")
     assert "is damaged" in caplog.text
     assert final(folder.path) == final(whole.path)
+
+
+def test_a_resume_that_is_refused_removes_nothing(federate: Federate) -> None:
+    """site2 has lost its state of round 2, and site1 has stored a round 3 that was not final."""
+    settings: dict[str, Any] = {"optimizer_state": "keep"}
+    folder = federate(rounds=2, **settings).fit(small_task(), small_sites())
+    stored = folder.sites / "site1"
+    (stored / "00003.safetensors").write_bytes((stored / "00002.safetensors").read_bytes())
+    for file in (folder.sites / "site2").glob("0*"):
+        file.unlink()
+    with pytest.raises(ConfigError, match="must hold what site2 keeps, but it is missing"):
+        federate(rounds=3, **settings).fit(small_task(), small_sites(), ckpt_path="last")
+    assert (stored / "00003.safetensors").is_file()
 
 
 def test_what_a_site_stored_of_a_round_that_was_not_completed_does_not_count(federate: Federate) -> None:
