@@ -131,7 +131,10 @@ def numbers(values: Any, count: int) -> npt.NDArray[np.float64] | None:
 def quiet() -> None:
     """Keeps warnings of pydicom and highdicom from the terminal and logs: they quote values of files."""
     for name in ("pydicom", "highdicom"):
-        logging.getLogger(name).propagate = False
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        if not logger.handlers:  # what has none goes to the terminal
+            logger.addHandler(logging.NullHandler())
         warnings.filterwarnings("ignore", module=name)  # put in place once, however often it is called
 
 

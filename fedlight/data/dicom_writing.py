@@ -25,6 +25,7 @@ _EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
     "StudyTime",
 )
+_REPEATED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _LONGEST = 64  # characters of a label
 
 
@@ -62,6 +63,7 @@ def write_segmentation(voxels: Array, frames: Sequence[Frame], classes: Sequence
         ) from error
     quiet()
     target = target.with_name(f"{target.name}.dcm")
+    _check_elements(frames)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom quotes what the images say
@@ -75,6 +77,20 @@ def write_segmentation(voxels: Array, frames: Sequence[Frame], classes: Sequence
             "Convert the series to NIfTI."
         ) from error
     return target
+
+
+def _check_elements(frames: Sequence[Frame]) -> None:
+    import pydicom
+
+    placed = ["FrameOfReferenceUID"] if frames[0].position is not None else []
+    for path in dict.fromkeys(frame.path for frame in frames):
+        image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_REPEATED, *placed])
+        missing = [name for name in (*_REPEATED, *placed) if not image.get(name)]
+        if missing:
+            raise DataError(
+                f"a DICOM-SEG must repeat {' and '.join(missing)} of its images, which {path.name} lacks. Put it back, "
+                "or convert the series to NIfTI."
+            )
 
 
 def _segmentation(highdicom: Any, voxels: Array, frames: Sequence[Frame], classes: Sequence[str]) -> Any:

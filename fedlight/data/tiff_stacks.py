@@ -7,6 +7,7 @@ ImageJ says in the description of the first page how far apart slices are, in th
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def is_stack(path: Path) -> bool:
     if not path.name.lower().endswith(_ENDINGS):
         return False
     try:
+        _quiet()
         with Image.open(path) as image:
             pages = _slices(image)
             return next(pages, None) is not None and next(pages, None) is not None
@@ -43,6 +45,7 @@ def open_tiff(path: Path, axis: Axis) -> Stack:
     Raises:
         CaseError: If its pages are in colour, or are channels or times and no slices.
     """
+    _quiet()
     with Image.open(path) as image:
         described = _description(image)
         sizes = _sizes(image, described)
@@ -60,7 +63,8 @@ def open_tiff(path: Path, axis: Axis) -> Stack:
             return target.with_name(f"{target.name}.npy")
         target = target.with_name(f"{target.name}.tif")
         first, *others = [Image.fromarray(page) for page in np.ascontiguousarray(whole)]
-        first.save(target, save_all=True, append_images=others, compression="tiff_deflate")
+        said = {} if sizes is None else _said(sizes, len(whole))
+        first.save(target, save_all=True, append_images=others, compression="tiff_deflate", tiffinfo=said)
         return target
 
     known = sizes is not None
@@ -68,6 +72,11 @@ def open_tiff(path: Path, axis: Axis) -> Stack:
     remarks = () if known else (("spacing unknown", stem(path)),)
     stored = array.transpose(order)
     return Stack(stored, 1.0, 0.0, (float(z), float(y), float(x)), known, None, write, remarks=remarks)
+
+
+def _quiet() -> None:
+    """Keeps what Pillow warns of in broken files from the terminal: whoever reads a file says what is wrong with it."""
+    warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")
 
 
 def _slices(image: Image.Image) -> Iterator[int]:
@@ -98,6 +107,13 @@ def _description(image: Image.Image) -> dict[str, str]:
         return {}
     pairs = (line.partition("=") for line in text.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _said(sizes: tuple[float, float, float], slices: int) -> dict[int, str | float]:
+    """Returns the tags by which ImageJ, and ``open_tiff``, know the spacing (z, y, x), in mm."""
+    z, y, x = sizes
+    text = f"ImageJ=1.11a\nimages={slices}\nslices={slices}\nunit=mm\nspacing={z:.9g}\n"
+    return {_DESCRIPTION: text, _PER_UNIT_X: 1 / x, _PER_UNIT_Y: 1 / y}
 
 
 def _sizes(image: Image.Image, described: dict[str, str]) -> tuple[float, float, float] | None:

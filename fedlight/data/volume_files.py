@@ -100,12 +100,14 @@ def _open_nifti(path: Path, axis: Axis) -> Stack:
 
     def write(array: Array, target: Path, classes: Sequence[str]) -> Path:
         voxels = np.ascontiguousarray(turn.back(array))
+        voxels = voxels.reshape(image.shape) if voxels.ndim == 3 else voxels  # a plane, or axes of length 1
         header = image.header.copy()
         header.extensions.clear()  # they describe the image, often with what DICOM said of the patient
         header.set_data_dtype(voxels.dtype)
         header.set_slope_inter(1, 0)
         header["cal_min"] = header["cal_max"] = 0
-        header["descrip"], header["aux_file"], header["db_name"] = b"", b"", b""
+        for name in {"descrip", "aux_file", "db_name"} & set(header.keys()):  # NIfTI-2 has two of them
+            header[name] = b""
         target = target.with_name(f"{target.name}.nii.gz")
         nibabel.save(type(image)(voxels, image.affine, header), target)
         return target
@@ -135,8 +137,12 @@ def _open_numpy(path: Path, axis: Axis) -> Stack:
     z, y, x = _sizes(path, spacing)[list(order)]
 
     def write(array: Array, target: Path, classes: Sequence[str]) -> Path:
-        target = target.with_name(f"{target.name}.npy")
-        np.save(target, unsliced(array, order).reshape(*loaded.shape, *array.shape[3:]))
+        whole = unsliced(array, order).reshape(*loaded.shape, *array.shape[3:])
+        target = target.with_name(f"{target.name}.{'npy' if spacing is None else 'npz'}")
+        if spacing is None:
+            np.save(target, whole)
+        else:
+            np.savez_compressed(target, array=whole, spacing=spacing)
         return target
 
     known = spacing is not None

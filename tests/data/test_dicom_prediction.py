@@ -146,7 +146,7 @@ def test_what_cannot_be_written_is_one_sentence_and_the_rest_goes_on(
         change(file, StudyInstanceUID=None)
     rows = predict(tmp_path / "in", tmp_path / "out")
     assert [row["status"] for row in rows] == ["ok", "failed"]
-    assert rows[1]["reason"].startswith("no DICOM-SEG could be made")
+    assert rows[1]["reason"].startswith("a DICOM-SEG must repeat StudyInstanceUID of its images, which ")
     monkeypatch.setitem(sys.modules, "highdicom", None)
     (row,) = predict(tmp_path / "in/a", tmp_path / "out")
     assert row["reason"].endswith("needs highdicom. Get it with: pip install 'fedlight[dicom]'.")

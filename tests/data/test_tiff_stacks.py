@@ -93,8 +93,11 @@ def test_colour_channels_and_broken_pages_are_one_sentence(site: Path) -> None:
 
 
 def test_a_mask_of_a_stack_is_a_stack(tmp_path: Path) -> None:
-    save(tmp_path / "stack.tif", (grey(0, (24, 24, 24)) + 2000).astype(np.uint16))
+    said = "images=24\nslices=24\nunit=mm\nspacing=1.5"
+    save(tmp_path / "stack.tif", (grey(0, (24, 24, 24)) + 2000).astype(np.uint16), said, 4)
     predict(tmp_path / "stack.tif", tmp_path / "out", probabilities=True)
     found = open_stack(tmp_path / "out/masks/stack.tif", "axial")
     assert np.array_equal(found.stored, ball((24, 24, 24)))
+    assert found.spacing == pytest.approx((1.5, 0.25, 0.25))
+    assert found.in_mm
     assert np.load(tmp_path / "out/probabilities/stack.npy").shape == (24, 24, 24, 2)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fedlight.data.folder import FolderSites
 from fedlight.data.stack import Axis
+from fedlight.data.volume_files import open_stack
 from fedlight.tasks.inference import predict_folder
 from fedlight.tasks.segmentation import SegmentationTask
 from tests.data.volume_sites import AFFINE, ball, grey, save_nifti
@@ -106,6 +107,26 @@ def test_numpy_volumes_and_planes_come_back_as_numpy(tmp_path: Path) -> None:
     predict(tmp_path, tmp_path / "out")
     assert np.array_equal(np.load(tmp_path / "out/masks/stack.npy"), ball((24, 24, 24)))
     assert np.array_equal(np.load(tmp_path / "out/masks/plane.npy"), ball((24, 24, 24))[12])
+
+
+def test_the_spacing_of_a_numpy_volume_comes_back(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", image=grey(0, (24, 24, 24)), spacing=[3.0, 2.0, 1.0])
+    predict(tmp_path / "v.npz", tmp_path / "out")
+    found = open_stack(tmp_path / "out/masks/v.npz", "axial")
+    assert (found.spacing, found.in_mm) == ((3, 2, 1), True)
+    assert np.array_equal(found.stored, ball((24, 24, 24)))
+
+
+def test_nifti_2_and_planes_keep_their_kind_and_shape(tmp_path: Path) -> None:
+    volume = grey(0, (24, 24, 24))
+    nibabel.save(nibabel.Nifti2Image(volume, np.eye(4)), tmp_path / "two.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(volume[:, :, 12], np.eye(4)), tmp_path / "plane.nii.gz")
+    for name in ("two", "plane"):
+        (row,) = predict(tmp_path / f"{name}.nii.gz", tmp_path / "out")
+        assert row["status"] == "ok", row["reason"]
+    two, plane = (nibabel.load(tmp_path / f"out/masks/{name}.nii.gz") for name in ("two", "plane"))
+    assert isinstance(two, nibabel.Nifti2Image)
+    assert plane.shape == (24, 24)
 
 
 def test_a_broken_volume_is_one_sentence_and_the_rest_goes_on(
