@@ -52,6 +52,10 @@ FEW = 100
 """Sites below which noise that protects one of them leaves little to learn."""
 
 
+LEAST_NOISE = 1e-3
+"""Below it epsilon is beyond all use, and beyond what an accountant can compute."""
+
+
 @dataclass
 class Bound:
     """The length to which changes are shortened now; the server's two halves look at the same one."""
@@ -70,6 +74,8 @@ class DPFedAvg(AveragingAggregator):
         delta: Probability with which epsilon may not hold.
         accountant: rdp is fast; prv is tighter and takes seconds.
     """
+
+    bounded = True
 
     def __init__(
         self,
@@ -94,6 +100,8 @@ class DPFedAvg(AveragingAggregator):
         self.client_half().validate()
         if not 0 <= self.noise < math.inf:
             raise ValueError(f"noise must be 0 or more, got {self.noise}. 0 adds none and protects nobody.")
+        if 0 < self.noise < LEAST_NOISE:
+            raise ValueError(f"noise must be 0 or at least {LEAST_NOISE}, got {self.noise}. Less protects nobody.")
         if self.noise and self.clip == math.inf:
             raise ValueError(f"clip must be finite for noise of {self.noise} times it, got inf. Try 0.1.")
         if not 0 <= self.clip_lr < math.inf:

@@ -676,7 +676,8 @@ class Federation:
             self.evaluate_sites,
         )
         check_trainer(self.local.trainer)
-        check_codecs(self.local.compression, in_step=isinstance(self.schedule, Synchronous))
+        aggregator, _ = prototypes(self.aggregator, self.plugins)
+        check_codecs(self.local.compression, isinstance(self.schedule, Synchronous), aggregator)
         cohorts = self._cohorts(data.sites)
         if self.local.secure is not None:
             self._check_secure(self.local.secure, len(data.sites))

@@ -148,12 +148,13 @@ def check_buffers(policy: str, buffers: Mapping[str, Tensor], private: Collectio
         )
 
 
-def check_codecs(compression: Compression, in_step: bool) -> None:
+def check_codecs(compression: Compression, in_step: bool, aggregator: Aggregator) -> None:
     """Checks what updates and broadcasts are written with.
 
     Args:
         compression: The codecs.
         in_step: Whether all sites of a round start from the newest model.
+        aggregator: Of the run.
 
     Raises:
         ConfigError: If a codec does not accept its arguments, or they cannot follow each other.
@@ -169,6 +170,12 @@ def check_codecs(compression: Compression, in_step: bool) -> None:
                 raise ConfigError(f"{name} must be last in {direction}, got place {place} of {len(codecs)}. Move it.")
             if isinstance(codec, Codec) and not codec.contracts and compression.error_feedback:
                 raise ConfigError(f"{name} must be set to make things smaller for error_feedback. Switch either off.")
+    lossy = [type(codec).__name__ for codec in compression.uplink if isinstance(codec, Codec) and not codec.exact]
+    if lossy and aggregator.bounded:
+        raise ConfigError(
+            f"uplink must keep every bit for {type(aggregator).__name__}, got {' and '.join(lossy)}: changes would be "
+            "longer than its bound, and epsilon larger than it says. Use codecs on the downlink."
+        )
     if compression.downlink and not in_step:
         raise ConfigError("downlink must be left out with a schedule in which sites start from older models.")
 

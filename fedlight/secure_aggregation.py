@@ -236,11 +236,13 @@ def read_layout(data: bytes) -> Layout:
             section: {name: (dtype, tuple(shape)) for name, (dtype, shape) in part.items()}
             for section, part in plain.items()
         }
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise SecureSumError("what is shared must be described by dtypes and shapes, got something else") from error
     for dtype, shape in (each for part in layout.values() for each in part.values()):
-        if dtype not in _DTYPES or not all(type(side) is int and side >= 0 for side in shape):
-            raise SecureSumError(f"statistics must be floating-point tensors, got {str(dtype)[:20]} {str(shape)[:40]}")
+        if type(dtype) is not str or dtype not in _DTYPES:
+            raise SecureSumError("statistics must be floating-point tensors, got something else")
+        if not all(type(side) is int and 0 <= side <= _LARGEST for side in shape):
+            raise SecureSumError(f"statistics must have sides of 0 to {_LARGEST}, got others")
     if size_of(layout) > _LARGEST:
         raise SecureSumError(f"statistics must have at most {_LARGEST} numbers, got {size_of(layout)}")
     return layout
@@ -302,8 +304,9 @@ class Session:
         from fedlight.privacy.secure_sum import Member
 
         context = broadcast.context
-        if not context.weights[update.site] > 0:
-            raise SecureSumError(f"a site must count for something, got {context.weights[update.site]:g}")
+        if (weight := context.weights[update.site]) not in (1, update.num_samples):
+            # others that hardly count would leave this site's update in the sum as it is
+            raise SecureSumError(f"a site must count 1 or its training cases, {update.num_samples}, got {weight:g}")
         self._cohort = frozenset(context.cohort)
         sites = len(self._cohort)
         self.site, self.round = update.site, context.round

@@ -94,7 +94,8 @@ class SecureRound:
     # --- the steps ---------------------------------------------------------------------------------------------------
 
     def _announced(self, replies: Iterable[tuple[str, object]]) -> tuple[dict[str, Update], dict[str, Announcement]]:
-        updates, announced = {}, {}
+        updates: dict[str, Update] = {}
+        announced: dict[str, Announcement] = {}
         for site, reply in replies:
             self.server.channel.answered(site, well=not isinstance(reply, SiteFailure))
             if isinstance(reply, SiteFailure):
@@ -103,12 +104,20 @@ class SecureRound:
                 self._refuse(site, "fit", wrong or f"expected an update, got {type(reply).__name__}")
             else:
                 try:
-                    announced[site] = Announcement.read(reply.payload)
+                    announced[site] = self._new(Announcement.read(reply.payload), announced.values())
                     updates[site] = reply
                 except SecureSumError as error:
                     self._refuse(site, "fit", str(error))
                 self.traffic.received(site, {"secure aggregation": len(reply.payload)})
         return updates, announced
+
+    @staticmethod
+    def _new(announcement: Announcement, others: Iterable[Announcement]) -> Announcement:
+        """Refuses keys with which the others could agree on nothing, before they are told of them."""
+        from fedlight.privacy.secure_sum import check_keys
+
+        check_keys(announcement.keys, [other.keys for other in others])
+        return announcement
 
     def _fault(self, site: str, reply: object) -> str | None:
         if not isinstance(reply, Update):

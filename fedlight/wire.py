@@ -39,6 +39,7 @@ _DTYPES = {
 }  # fmt: skip
 
 _MODELS = ("full", "delta", "kept", "other")
+_LARGEST = 2**64
 
 Message = Broadcast | Update | Exchange | tuple[Evaluation, ...] | SiteFailure
 
@@ -405,6 +406,8 @@ def _field(plain: Mapping[str, Any], name: str, kind: type) -> Any:
     value = plain.get(name)
     if type(value) is not kind:
         raise WireError(f"{name} must be {kind.__name__} in its header, got {type(value).__name__}")
+    if type(value) is int and not -_LARGEST < value < _LARGEST:
+        raise WireError(f"{name} must be below {_LARGEST} in its header")
     return value
 
 
@@ -417,6 +420,6 @@ def _names(plain: Mapping[str, Any], name: str) -> list[str]:
 
 def _numbers(plain: Mapping[str, Any], name: str) -> dict[str, Any]:
     values: dict[str, Any] = _field(plain, name, dict)
-    if not all(type(value) in (int, float) for value in values.values()):
-        raise WireError(f"{name} must be numbers in its header")
+    if not all(type(value) is float or (type(value) is int and abs(value) < _LARGEST) for value in values.values()):
+        raise WireError(f"{name} must be numbers in its header, whole ones below {_LARGEST}")
     return values

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedlight_algorithms import Half, LowRank, Quantise, RandomK, TopK, Zstd
+from fedlight_algorithms import DPFedAvg, Half, LowRank, Quantise, RandomK, TopK, Zstd
 
 from fedlight.__main__ import main
 from fedlight.channel import Compression, ServerEnd, SiteEnd
@@ -20,7 +20,7 @@ from fedlight.checkpoint import RunFolder
 from fedlight.executors import InProcess
 from fedlight.executors.executor import Phase, Reply
 from fedlight.federation import Federation
-from fedlight.preparation import ConfigError
+from fedlight.preparation import ConfigError, check_codecs
 from fedlight.schedule import Buffered
 from fedlight.serialization import pack, unpack
 from fedlight.state import State, digest, num_bytes, zip_map
@@ -326,6 +326,12 @@ def test_a_site_that_lost_a_version_in_a_restart_is_sent_the_whole_model_and_los
     assert not rows(folder.path, "failure")
     model = num_bytes(parameters_of_(folder))
     assert {row["bytes_down"] for row in rows(folder.path, "fit") if row["round"] == 3} == {model}
+
+
+def test_what_lengthens_changes_is_refused_where_their_length_is_promised(federate: Federate) -> None:
+    with pytest.raises(ConfigError, match="uplink must keep every bit for DPFedAvg, got TopK"):
+        federate(aggregator=DPFedAvg(), uplink=[TopK()]).fit(small_task(), small_sites())
+    check_codecs(Compression(uplink=[Zstd()], downlink=[TopK()]), True, DPFedAvg())
 
 
 @pytest.mark.parametrize("way", ["uplink", "downlink"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -202,6 +203,15 @@ def test_an_update_that_must_not_be_averaged_is_stopped_by_its_own_site(params: 
         Session(SecureAggregation(), broadcast(), update("A", params), [])
 
 
+@pytest.mark.parametrize("weight", [0.0, 1e-12, 4.0, float("nan")])
+def test_a_weight_that_is_not_the_sites_own_is_refused(weight: float) -> None:
+    """If the others hardly counted, the sum would be this site's update; each looks at its own weight, 1 or 5."""
+    sent = broadcast()
+    unfair = replace(sent, context=replace(sent.context, weights={**sent.context.weights, "A": weight}))
+    with pytest.raises(SecureSumError, match="must count 1 or its training cases, 5"):
+        Session(SecureAggregation(), unfair, update("A", {"w": torch.zeros(2)}), [])
+
+
 def test_statistics_that_are_no_floating_point_tensors_are_stopped() -> None:
     class Counting(ClientPlugin):
         linear = True
@@ -231,6 +241,9 @@ def test_an_announcement_has_keys_and_shapes_and_no_number_of_the_update() -> No
         b"k" * 64 + json.dumps({"P": {"x": ["int64", [1]]}}).encode(),
         b"k" * 64 + json.dumps({"P": {"x": ["torch.float32", [-1]]}}).encode(),
         b"k" * 64 + json.dumps({"P": {"x": ["torch.float32", [2**20, 2**20]]}}).encode(),
+        b"k" * 64 + b"[" * 200_000,
+        b"k" * 64 + json.dumps({"P": {"x": [[], [1]]}}).encode(),
+        b"k" * 64 + b'{"P": {"x": ["torch.float32", [' + b"9" * 4000 + b", " + b"9" * 4000 + b"]]}}",
     ],
 )
 def test_announcements_that_are_none_are_refused(payload: bytes) -> None:

@@ -34,6 +34,13 @@ SITES = ("A", "B", "C", "D", "E")
 SETTING = SecureAggregation(threshold=0.6)  # three of five
 
 
+class Uneven(TinySites):
+    """Sites that count for as many cases as they have: 1, 2, ..."""
+
+    def num_samples(self, site: str) -> int:
+        return SITES.index(site) + 1
+
+
 class Sites:
     """Five sites that have trained, of which some are lost before a step.
 
@@ -48,7 +55,7 @@ class Sites:
         lost: Mapping[str, str] | None = None,
         forged: Mapping[str, Exchange] | None = None,
     ) -> None:
-        self.clinic = Clinic.of(aggregator or FedAvg(), data=TinySites(SITES))
+        self.clinic = Clinic.of(aggregator or FedAvg(), data=Uneven(SITES))
         self.lost, self.forged = lost or {}, forged or {}
         self.context = self.clinic.broadcast().context
         self.sessions: dict[str, Session] = {}
@@ -83,7 +90,7 @@ class Sites:
 
 def plain(sites: Collection[str], aggregator: Any = None) -> Clinic:
     """The model after a plain round to which only some sites came."""
-    clinic = Clinic.of(aggregator or FedAvg(), data=TinySites(SITES))
+    clinic = Clinic.of(aggregator or FedAvg(), data=Uneven(SITES))
     broadcast = clinic.broadcast()
     updates = [(site, clinic.fit(site, broadcast)) for site in SITES if site in sites]
     clinic.server.collect(broadcast.context, updates, 1)
@@ -225,6 +232,21 @@ def test_an_update_that_is_not_masked_is_refused() -> None:
     accepted, failures = secure.collect([("A", bare), *replies[1:]])
     assert [each.site for each in accepted] == list("BCDE")
     assert failures[0].reason == "answer refused: it is not masked"
+
+
+@pytest.mark.parametrize("keys", [b"\0" * 64, None])
+def test_keys_with_which_nobody_can_agree_cost_their_site_alone_the_round(keys: bytes | None) -> None:
+    """A point of small order, or the keys of B under the name of C."""
+    sites = Sites()
+    replies = dict(sites.train())
+    updates = {site: reply for site, reply in replies.items() if isinstance(reply, Update)}
+    forged = keys or updates["B"].payload[:64]
+    replies["C"] = replace(updates["C"], payload=forged + updates["C"].payload[64:])
+    secure = SecureRound(SETTING, sites.clinic.server, sites.context, False, sites.call, Traffic())
+    accepted, failures = secure.collect(replies.items())
+    assert [each.site for each in accepted] == list("ABDE")
+    assert [failure.site for failure in failures] == ["C"]
+    assert "its keys must be" in failures[0].reason
 
 
 # --- bytes -----------------------------------------------------------------------------------------------------------

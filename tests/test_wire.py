@@ -120,6 +120,12 @@ def test_tensors_that_share_memory_or_are_views_come_back_as_values() -> None:
     assert same_bits(got.params["turned"], base.T)
 
 
+@pytest.mark.parametrize("changes", [{"metrics": {"train_loss": 10**400}}, {"num_samples": 10**400}])
+def test_whole_numbers_that_nothing_can_be_computed_with_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(WireError, match="below 18446744073709551616"):
+        decode(encode(update(**changes)))
+
+
 def test_what_is_no_plain_value_is_not_sent() -> None:
     with pytest.raises(TypeError):
         encode(update(metrics={"x": object()}))

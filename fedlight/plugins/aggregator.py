@@ -28,6 +28,9 @@ class Aggregator(Plugin):
     averages: ClassVar[bool] = True
     """True if sites that agree get what they agree on; False for a server that takes steps of a length of its own."""
 
+    bounded: ClassVar[bool] = False
+    """True if what it promises needs every change as long as its client half left it: lossy codecs change that."""
+
     measures: ClassVar[Sequence[str]] = ()
     """What every client measures for this aggregator and sends in ``Update.metrics``.
 

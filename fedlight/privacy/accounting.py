@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -153,7 +154,7 @@ class Ledger:
     def restore(self, rows: Sequence[dict[str, Any]]) -> None:
         """Takes what a site's state says was charged, if that is more than is known: the file may have been lost."""
         known = tuple(Charge(**row) for row in rows)
-        if _steps(known) > _steps(self.charges):
+        if _spent(known) > _spent(self.charges):
             self._keep(known)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -167,15 +168,23 @@ class Ledger:
             write_bytes(self._path, json.dumps(self.rows(), indent=1).encode())
 
 
-def _steps(charges: Iterable[Charge]) -> int:
-    return sum(charge.steps for charge in charges)
+def _spent(charges: Iterable[Charge]) -> float:
+    """Returns what grows with every charge, so that two records can be compared."""
+    return sum(charge.steps * (charge.rate / charge.noise) ** 2 if charge.noise else math.inf for charge in charges)
 
 
 def _read(path: Path) -> tuple[Charge, ...]:
     try:
-        return tuple(Charge(**row) for row in json.loads(path.read_bytes()))
+        charges = tuple(Charge(**row) for row in json.loads(path.read_bytes()))
+        if not charges or not all(map(_is_possible, charges)):
+            raise ValueError("it must hold charges of noise, rate and steps")
     except (ValueError, TypeError) as error:
         raise DamagedFileError(f"{path} is damaged: {error}. Bring back what was spent.") from error
+    return charges
+
+
+def _is_possible(charge: Charge) -> bool:
+    return 0 <= charge.noise < math.inf and 0 < charge.rate <= 1 and type(charge.steps) is int and charge.steps > 0
 
 
 @contextmanager

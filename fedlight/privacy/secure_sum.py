@@ -202,6 +202,22 @@ def unmasked(
     return total
 
 
+def check_keys(keys: PublicKeys, others: Collection[PublicKeys]) -> None:
+    """Checks the keys of a member.
+
+    Raises:
+        SecureSumError: If nobody can agree on a secret with them, or another member has one of them.
+    """
+    known = {key for other in others for key in (other.mask, other.share)}
+    if {keys.mask, keys.share} & known or keys.mask == keys.share:
+        raise SecureSumError("its keys must be its own, got those of another member")
+    try:
+        for key in (keys.mask, keys.share):
+            X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError as error:
+        raise SecureSumError("its keys must be points on the curve that others can agree with, got another") from error
+
+
 def _agreed(own: X25519PrivateKey, other: bytes, purpose: str, round: int) -> bytes:
     """Returns the secret of 32 bytes that two keys have in common for one purpose."""
     secret = own.exchange(X25519PublicKey.from_public_bytes(other))

@@ -142,6 +142,7 @@ def test_few_sites_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     [
         ({"noise": -1.0}, "noise"),
         ({"noise": math.inf}, "noise"),
+        ({"noise": 1e-200}, "noise must be 0 or at least 0.001"),
         ({"clip": 0.0}, "clip"),
         ({"clip": math.inf}, "clip must be finite"),
         ({"clip_lr": -0.1}, "clip_lr"),

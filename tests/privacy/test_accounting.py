@@ -59,6 +59,29 @@ def test_where_nothing_is_promised_both_accountants_say_the_same() -> None:
     assert MEANINGLESS < epsilon(hopeless, 1e-5, "prv") == epsilon(hopeless, 1e-5, "rdp") < float("inf")
 
 
+@pytest.mark.parametrize(
+    "charges",
+    [
+        "[]",
+        '[{"noise": 1.5, "rate": 0.5, "steps": -18}]',
+        '[{"noise": "a", "rate": 0.5, "steps": 1}]',
+        '[{"noise": NaN, "rate": 0.5, "steps": 1}]',
+        '[{"noise": 1.5, "rate": 2.0, "steps": 1}]',
+    ],
+)
+def test_a_ledger_with_impossible_charges_is_damaged(tmp_path: Path, charges: str) -> None:
+    (tmp_path / "privacy.json").write_text(charges)
+    with pytest.raises(DamagedFileError, match=r"privacy\.json is damaged"):
+        Ledger(tmp_path / "privacy.json")
+
+
+def test_of_two_records_the_one_in_which_more_was_spent_counts() -> None:
+    ledger = Ledger()
+    ledger.add(Charge(1e9, 0.5, 18))
+    ledger.restore([{"noise": 1.5, "rate": 0.5, "steps": 18}])
+    assert ledger.charges == (Charge(1.5, 0.5, 18),)
+
+
 def test_a_ledger_is_on_disk_as_soon_as_it_is_charged(tmp_path: Path) -> None:
     path = tmp_path / "site" / "privacy.json"
     Ledger(path).add(Charge(2.0, 0.5, 3))
