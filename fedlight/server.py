@@ -313,7 +313,7 @@ def _named(context: RoundContext) -> Iterator[None]:
         yield
     except RoundFailedError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}, line {where.lineno}"
         raise RoundFailedError(

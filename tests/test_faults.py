@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ class Failing(ClientPlugin):
         self._now = site == self.site and broadcast.context.round == self.round
         if self._now and self.how == "raise":
             raise RuntimeError("the scanner is on fire")
+        if self._now and self.how == "exit":
+            sys.exit(5)
 
     def on_round_end(self, module: Any) -> Mapping[str, torch.Tensor]:
         if self._now and self.how == "nan":
@@ -50,6 +53,7 @@ def rows(folder: Any, kind: str) -> list[dict[str, Any]]:
     ("how", "kind", "reason"),
     [
         ("raise", "raised", "RuntimeError: the scanner is on fire"),
+        ("exit", "raised", "SystemExit: 5"),
         ("nan", "refused", "holds values that are not finite"),
         ("shared", "refused", "Failing shares statistic with values that are not finite"),
     ],
@@ -60,7 +64,7 @@ def test_a_failing_site_is_named_and_the_round_goes_on(federate: Federate, how: 
     assert (failure["site"], failure["round"], failure["phase"]) == ("site2", 2, "fit")
     assert reason in failure["reason"]
     assert kind in failure.values()
-    assert (folder.path / "errors.log").exists() == (how == "raise")
+    assert (folder.path / "errors.log").exists() == (kind == "raised")
     trained = {number: {row["site"] for row in rows(folder, "fit") if row["round"] == number} for number in (1, 2, 3)}
     assert trained == {1: {"site1", "site2", "site3"}, 2: {"site1", "site3"}, 3: {"site1", "site2", "site3"}}
     saved = folder.load()

@@ -105,6 +105,7 @@ FAULTS = {
     "site3, 5": "nan",
     "site1, 6": "shape",
     "site2, 6": "unsendable",
+    "site1, 7": "sys.exit",
     "site3, 7": "exit",
 }
 """Each site has failed and come back by the last round, the eighth."""
@@ -116,6 +117,7 @@ FAILURES = [
     (5, "site3", "refused", "update refused: "),
     (6, "site1", "refused", "has shape (3,), expected "),
     (6, "site2", "refused", "its answer cannot be sent: "),
+    (7, "site1", "raised", "SystemExit: 2"),
     (7, "site3", "lost", "its process ended with exit code 3"),
 ]
 
