@@ -489,7 +489,8 @@ class Federation:
         try:
             sites, failures = self._train(run, turn, traffic)
         except RoundFailedError as error:
-            run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
+            failures = [*error.failures, *turn.late]
+            run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=tuple(failures)))
             raise
         run.took_part |= {site.site: turn.trained.get(site.site, number) for site in sites}
         trained = time.perf_counter()

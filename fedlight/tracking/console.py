@@ -165,7 +165,7 @@ def _work(local_steps: Mapping[str, int]) -> str:
 
 
 def _round_line(record: RoundRecord) -> Text:
-    parts = [f"round {record.round}/{record.rounds}", f"{len(record.sites)} of {len(record.cohort)} sites"]
+    parts = [f"round {record.round}/{record.rounds}", _usable(record)]
     losses = [site.metrics["train_loss"] for site in record.sites if "train_loss" in site.metrics]
     if losses:
         parts.append(f"loss {sum(losses) / len(losses):.4f}")
@@ -175,6 +175,15 @@ def _round_line(record: RoundRecord) -> Text:
     if "round" in record.seconds:
         parts.append(duration(record.seconds["round"]))
     return Text("  ".join(parts), "bold").append("  best so far" if record.selected else "", "green")
+
+
+def _usable(record: RoundRecord) -> str:
+    """How many sites of those that were asked gave what can be used, also where that was not enough."""
+    failed = {failure.site for failure in record.failures if failure.phase != "evaluate"}
+    asked = failed.union(record.cohort)
+    if record.sites:
+        return f"{len(record.sites)} of {len(asked)} sites"
+    return f"{len(asked - failed)} of {len(asked)} sites  does not count"
 
 
 def _dice(evaluations: Sequence[Evaluation]) -> Iterator[str]:
