@@ -139,6 +139,8 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
         yield "training", f"{run.rounds} rounds{_work(run.local_steps)}"
     if run.clock and not run.scoring:
         yield "clock", run.clock
+    if run.last and not run.scoring:
+        yield "last", run.last
     if run.start_round and not run.scoring:
         yield "resumed", f"after round {run.start_round}"
     if run.beyond and not run.scoring:
