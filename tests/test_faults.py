@@ -95,7 +95,8 @@ def test_a_site_that_diverged_goes_on_from_its_last_good_round(
 @pytest.mark.parametrize("how", ["raise", "nan"])
 def test_with_too_few_sites_the_run_stops_and_keeps_its_last_good_state(federate: Federate, how: str) -> None:
     federation = federate(plugins=[Failing(how=how)], min_sites=3)
-    with pytest.raises(RoundFailedError, match=r"round 2 has 2 usable updates but needs 3 \(min_sites\); site2: .*\. Go on with"):
+    said = r"round 2 has 2 usable updates but needs 3 \(min_sites\); site2: .*\. Go on with"
+    with pytest.raises(RoundFailedError, match=said):
         federation.fit(small_task(), small_sites())
     run_folder = federation.run_folder
     mended = federate(plugins=[Failing(round=99)], min_sites=3).fit(small_task(), small_sites(), ckpt_path="last")

@@ -46,6 +46,7 @@ class ConsoleTracker(Tracker):
         self._progress = Progress(run)
         self._width = max(map(len, run.sites), default=0)
         self._shown: RoundRecord | None = None
+        self._failures: dict[int, int] = {}  # by round, which may come twice
         for line in _header(run):
             self._print(line)
 
@@ -56,6 +57,7 @@ class ConsoleTracker(Tracker):
 
     def on_round(self, record: RoundRecord) -> None:
         self._progress.done(record)
+        self._failures[record.round] = sum(failure.kind != "unneeded" for failure in record.failures)
         self._clear()
         for line in self._round_lines(record):
             self._print(line)
@@ -73,6 +75,8 @@ class ConsoleTracker(Tracker):
             return
         for table in self._tables(self._run):
             self._console.print(table)
+        if failures := _failures(list(filter(None, self._failures.values()))):
+            self._print(Text(failures, "red"))
         self._print(Text(f"{status}; run folder: {self._run.folder}"))
         self._run = None
 
@@ -186,6 +190,16 @@ def _usable(record: RoundRecord) -> str:
     if record.sites:
         return f"{len(record.sites)} of {len(asked)} sites"
     return f"{len(asked - failed)} of {len(asked)} sites  does not count"
+
+
+def _failures(numbers: Sequence[int]) -> str:
+    """Sums up the failures of the rounds that had some; empty where none had.
+
+    >>> _failures([1]), _failures([2, 1])[:28], _failures([])
+    ('1 site failure in 1 round; metrics.jsonl has the reasons', '3 site failures in 2 rounds;', '')
+    """
+    failures, rounds = f"{sum(numbers)} site failure{'s' * (sum(numbers) > 1)}", f"round{'s' * (len(numbers) > 1)}"
+    return f"{failures} in {len(numbers)} {rounds}; metrics.jsonl has the reasons" if numbers else ""
 
 
 def _dice(evaluations: Sequence[Evaluation]) -> Iterator[str]:

@@ -108,8 +108,8 @@ FAULTS = {
     "site1, 7": "sys.exit",
     "site3, 7": "exit",
 }
-"""Each site has failed and come back by the last round, the eighth. site3 waits for the worker of site1, also in round 4,
-in which that hangs: it has a deadline of its own."""
+"""Each site has failed and come back by the last round, the eighth. site3 waits for the worker of site1, also in
+round 4, in which that hangs: it has a deadline of its own."""
 
 FAILURES = [
     (2, "site2", "raised", "RuntimeError: the scanner is on fire"),

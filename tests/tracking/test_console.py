@@ -127,6 +127,20 @@ def test_training_ends_with_the_selected_round_and_the_run_folder(run: RunInfo, 
     assert screen.text.splitlines()[-1] == f"finished; run folder: {run.folder}"
 
 
+def test_a_run_ends_with_the_number_of_failures_and_where_their_reasons_are(run: RunInfo, record: MakeRecord) -> None:
+    """Three in two rounds of three; who was not needed has not failed, and a round that comes again counts once."""
+    screen = Screen()
+    screen.tracker.start(run)
+    raised, unneeded = SiteFailure("b", 1, "fit", "raised", "x"), SiteFailure("a", 3, "fit", "unneeded", "y")
+    for number, failures in ((1, (raised, raised)), (2, (raised,)), (2, (raised,)), (3, (unneeded,))):
+        screen.tracker.on_round(record(number, failures=failures))
+    screen.tracker.finish("finished", {})
+    assert screen.after("3 site") == [
+        "3 site failures in 2 rounds; metrics.jsonl has the reasons",
+        f"finished; run folder: {run.folder}",
+    ]
+
+
 def test_a_test_ends_with_sites_mean_worst_and_held_out(run: RunInfo) -> None:
     """Dice 0.5 and 0.75: mean 0.625, worst 0.5. HD95 2 and 4: mean 3, worst 4."""
     screen = Screen()
