@@ -22,8 +22,8 @@ class Faulty(ClientPlugin):
     """Misbehaves at sites in rounds, and writes down which processes have been there.
 
     Args:
-        plan: "site, round" -> what happens in the middle of its training: "raise", "sys.exit", "exit", "kill", "kill once",
-            "hang", "nan", "shape", "unsendable", "disk full".
+        plan: "site, round" -> what happens in the middle of its training: "raise", "sys.exit", "exit", "kill",
+            "kill once", "hang", "nan", "shape", "unsendable", "disk full".
         folder: Where process ids are written, one file a process.
     """
 
