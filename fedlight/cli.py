@@ -35,6 +35,8 @@ from fedlight.messages import explain, nearest, parameters, unknown_setting
 from fedlight.plugins import Aggregator, ClientPlugin
 from fedlight.plugins.discovery import discover, registered
 from fedlight.processes import end_with_parent
+from fedlight.replay import Replay
+from fedlight.schedule import Buffered, Deadline, Synchronous
 from fedlight.server import RoundFailedError
 from fedlight.tasks import FederatedModule, SegmentationTask
 from fedlight.tracking import MLflowTracker, TensorBoardTracker, WandbTracker
@@ -62,6 +64,7 @@ def _classes() -> dict[str, dict[str, list[str]]]:
         "plugins": parameters(info.cls for info in plugins if issubclass(info.cls, ClientPlugin)),
         "trackers": parameters([MLflowTracker, TensorBoardTracker, WandbTracker]),
         "executor": parameters([Flower, InProcess, MultiProcess]),
+        "schedule": parameters([Buffered, Deadline, Replay, Synchronous]),
         "data": parameters([FolderSites, SyntheticSites]),
         "model": parameters([SegmentationTask]),
         "optimizer": parameters(Optimizer.__subclasses__()),

@@ -95,7 +95,13 @@ def panel(sites: tuple[str, ...], number: int | None, seed: int) -> tuple[str, .
 
 
 def plan(
-    sites: tuple[str, ...], share: float, sampling: Sampling, min_sites: int, seed: int, availability: str | None
+    sites: tuple[str, ...],
+    share: float,
+    sampling: Sampling,
+    min_sites: int,
+    seed: int,
+    availability: str | None,
+    held_out: Sequence[str] = (),
 ) -> Cohorts:
     """Makes the cohorts of a run; rounds of the trace in which fewer than ``min_sites`` can be reached are left out.
 
@@ -106,13 +112,14 @@ def plan(
         min_sites: How many a round needs.
         seed: The run's.
         availability: A file, see ``read_trace``; None: all sites can always be reached.
+        held_out: Institutions that take no part, which the file must not name.
 
     Raises:
         ValueError: If there cannot be rounds with enough sites, or the file cannot be used.
     """
     trace: list[frozenset[str]] = []
     if availability is not None:
-        trace = [there for there in read_trace(Path(availability), sites) if len(there) >= min_sites]
+        trace = [there for there in read_trace(Path(availability), sites, held_out) if len(there) >= min_sites]
         if not trace:
             raise ValueError(
                 f"availability must have a round with min_sites ({min_sites}) sites or more, but {availability} has "
@@ -137,38 +144,59 @@ def chance_of(least: int, sites: int, share: float) -> float:
     return math.fsum(terms)
 
 
-def read_trace(path: Path, sites: Sequence[str]) -> list[frozenset[str]]:
+def read_trace(path: Path, sites: Sequence[str], held_out: Sequence[str] = ()) -> list[frozenset[str]]:
     """Reads which sites can be reached, round by round.
 
     A CSV file has the columns round,site: one line for every site that can be reached in a round, whose numbers count
     in their order. A JSON file is a list of rounds, each a list of sites.
 
     Raises:
-        ValueError: If the file cannot be read or names a site that there is not.
+        ValueError: If the file cannot be read, holds no round or names a site that does not train.
     """
+    rounds = _rounds(path)
+    if not rounds:
+        raise ValueError(
+            f"availability must hold one round or more, but {path} is empty. Write a line for every site that can be "
+            "reached in a round (1,site1), or leave it out."
+        )
+    if unknown := sorted(set().union(*rounds).difference(sites)):
+        why = ", which is held out" if unknown[0] in held_out else ""
+        raise ValueError(
+            f"availability must name sites of the federation that train, got {unknown[0]} in {path}{why}. Take it out."
+        )
+    return rounds
+
+
+def _rounds(path: Path) -> list[frozenset[str]]:
     try:
-        rounds = _json(path) if path.suffix == ".json" else _csv(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _json(path) if path.suffix == ".json" else _csv(path)
+    except OSError as error:
+        raise ValueError(
+            f"availability must be a file that can be read, got {path} ({error.strerror}). Check the path."
+        ) from error
+    except (ValueError, KeyError) as error:
         reason = f"no column {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"availability must be a CSV file with the columns round,site or a JSON list of lists of sites, got {path} "
-            f"({reason})."
+            f"({reason}). A line is a number and a site, for instance 1,site1."
         ) from error
-    if unknown := sorted(set().union(*rounds).difference(sites)):
-        raise ValueError(f"availability must name sites of the federation, got {unknown[0]} in {path}. Take it out.")
-    return rounds
 
 
 def _csv(path: Path) -> list[frozenset[str]]:
     rounds: dict[int, set[str]] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            rounds.setdefault(int(row["round"]), set()).add(row["site"])
+        lines = csv.DictReader(file)
+        for row in lines:
+            number, site = row["round"], row["site"]
+            if site is None or not number.strip().isdecimal():
+                raise ValueError(f"line {lines.line_num} has {number!r} as round and {site or ''!r} as site")
+            rounds.setdefault(int(number), set()).add(site)
     return [frozenset(rounds[number]) for number in sorted(rounds)]
 
 
 def _json(path: Path) -> list[frozenset[str]]:
-    rounds: Any = json.loads(path.read_text())
+    text = path.read_text()
+    rounds: Any = json.loads(text) if text.strip() else []
     if not isinstance(rounds, list) or any(not isinstance(there, list) for there in rounds):
         raise ValueError("it is no list of lists")
     return [frozenset(map(str, there)) for there in rounds]

@@ -489,7 +489,8 @@ class Federation:
         try:
             sites, failures = self._train(run, turn, traffic)
         except RoundFailedError as error:
-            run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=error.failures))
+            failures = [*error.failures, *turn.late]
+            run.tracker.on_round(RoundRecord(number, self.rounds, context.cohort, (), failures=tuple(failures)))
             raise
         run.took_part |= {site.site: turn.trained.get(site.site, number) for site in sites}
         trained = time.perf_counter()
@@ -678,7 +679,7 @@ class Federation:
         check_trainer(self.local.trainer)
         aggregator, _ = prototypes(self.aggregator, self.plugins)
         check_codecs(self.local.compression, isinstance(self.schedule, Synchronous), aggregator)
-        cohorts = self._cohorts(data.sites)
+        cohorts = self._cohorts(data.sites, data.held_out_sites)
         if self.local.secure is not None:
             self._check_secure(self.local.secure, len(data.sites))
         run = Run.start(self, model, data, ckpt_path)
@@ -722,7 +723,7 @@ class Federation:
         size = cohort_size(self.cohort, sites)
         check_secure_sites(setting, size if fixed else self.min_sites, "cohort" if fixed else "min_sites")
 
-    def _cohorts(self, sites: tuple[str, ...]) -> Cohorts:
+    def _cohorts(self, sites: tuple[str, ...], held_out: Sequence[str]) -> Cohorts:
         """Plans who takes part in the rounds."""
         name = type(self.executor).__name__
         if self.schedule.clock == "real" and not self.executor.concurrent:
@@ -746,7 +747,8 @@ class Federation:
                 raise ValueError(
                     f"rounds must be at most {self.schedule.most}, got {self.rounds}: there are no more in the record."
                 )
-            return plan(sites, self.cohort, self.sampling, self.min_sites, self.seed, self.availability)
+            seed, availability = self.seed, self.availability
+            return plan(sites, self.cohort, self.sampling, self.min_sites, seed, availability, held_out)
         except ValueError as error:
             raise ConfigError(str(error)) from error
 

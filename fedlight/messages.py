@@ -26,6 +26,9 @@ DECIDED_BY_FEDERATION = {
 }
 """Trainer arguments that a client must not choose for itself, and where the choice is made."""
 
+MADE_BY_COMMANDS = {"Flower": "fedlight deploy init writes folders for server and sites in which it is set."}
+"""Classes that a person does not write into a config, and what does."""
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Offers the known names that are most like a name, with a space behind; nothing where none is.
@@ -112,11 +115,28 @@ def _wrong_value(setting: str, reason: str, known: Classes) -> str | None:
         return f"{setting} must be a list, got {found[1]}. To add to it, write --{setting}+={found[1]}."
     if choices := re.findall(r"typing\.Literal\[([^\]]*)\]", reason):
         return _wrong_choice(setting, reason, choices)
+    if found := re.search(r"is abstract .*Given value: NestedArg\(key='(\w+)', val='?(.*?)'?\)", reason):
+        return _no_class(setting, found[1], found[2], known)
+    if found := re.search(r"Errors: - --(\w+).* must be given, got nothing.*class_path='([\w.]+)'", reason):
+        return _no_argument(setting, found[1], found[2].rpartition(".")[2])
     if found := re.search(r"Subtypes: \[(.*?)\] Errors: .*? Given value: (.*?)(?: - Expected|$)", reason):
         return _wrong_type(setting, _kinds(found[1]), found[2])
     if found := re.search(r"Expected a (.+?)\. Got value: (.*)", reason):
         return _wrong_type(setting, _kinds(found[1]), found[2])
     return None
+
+
+def _no_class(setting: str, argument: str, value: str, known: Classes) -> str:
+    """An argument of a class where none is named: the default, if there is one, does not take arguments."""
+    takers = [name for name, arguments in known.items() if argument in arguments]
+    way = f"Write --{setting} {' or '.join(takers)} before it." if takers else f"Known are {', '.join(known)}."
+    return f"{setting} must name a class that takes {argument}, got {argument} {value} and no class. {way}"
+
+
+def _no_argument(setting: str, argument: str, cls: str) -> str:
+    """A class without an argument that it cannot do without."""
+    way = MADE_BY_COMMANDS.get(cls, f"Add --{setting}.{argument}.")
+    return f"{setting} must have {argument} for {cls}, got nothing. {way}"
 
 
 def _kinds(types: str) -> list[str]:
@@ -132,6 +152,8 @@ def _kinds(types: str) -> list[str]:
 
 def _wrong_type(setting: str, kinds: Sequence[str], value: str) -> str:
     simple = [kind for kind in kinds if kind != "list"]
+    if {"int", "float"} & set(simple) and re.fullmatch(r"[+-]?(nan|inf|infinity)", value, re.IGNORECASE):
+        return f"{setting} must be a number, got {value}. Write it in digits."
     if not simple:
         return f"{setting} must be a list, got {value}. Write [{value}]."
     return f"{setting} must be of type {' or '.join(kinds)}, got {value}. Write it as {simple[0]}."

@@ -103,6 +103,7 @@ class Run:
         if not federation.executor.remote:  # else every site rehearses with its own data
             rehearse(module, data)
         run.fresh = not folder.exists()
+        run.info = replace(run.info, last=_meaning(federation.run_folder, folder) if ckpt_path == "last" else "")
         if saved is not None:
             run._load(saved)
         return run
@@ -436,6 +437,14 @@ def _find(path: Path, ckpt_path: str | None, config: Mapping[str, Any]) -> RunFo
             f'ckpt_path must be "last" or the folder of a run, got {ckpt_path}, which has no config.yaml. Name a run.'
         )
     return folder
+
+
+def _meaning(path: Path, folder: RunFolder) -> str:
+    """Says which run "last" is under a name, where that is not plain."""
+    number = len(numbered(path))
+    if number == 0:
+        return f"no run in {path} yet, so a new one begins"
+    return f"{folder.path}, the newest with this config of {number} runs from {path} on" if number > 1 else ""
 
 
 def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, server: Server) -> RunInfo:

@@ -313,7 +313,7 @@ def _named(context: RoundContext) -> Iterator[None]:
         yield
     except RoundFailedError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}, line {where.lineno}"
         raise RoundFailedError(
@@ -333,4 +333,7 @@ def _too_few(context: RoundContext, usable: int, needed: int, failures: Sequence
         sites_of.setdefault(failure.reason, []).append(failure.site)
     reasons = "; ".join(f"{', '.join(sites)}: {reason}" for reason, sites in sites_of.items())
     updates = f"{usable} usable update{'s' * (usable != 1)}"
-    return f"round {context.round} has {updates} but needs {needed} (min_sites); {reasons}"
+    return (
+        f"round {context.round} has {updates} but needs {needed} (min_sites); {reasons}. "
+        "Go on with --ckpt_path last when the sites can work again, or start a new run with a lower min_sites."
+    )

@@ -382,6 +382,23 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--federation.plugins+=MixStyle", "--federation.plugins.stages", "[x]"], "stages must be among input, encoder1"),
     (["--federation.plugins+=MixStyle", "--federation.plugins.p", "2"], "p must be a probability in [0, 1], got 2"),
     (["--ckpt_path", "nowhere"], 'ckpt_path must be "last" or the folder of a run, got nowhere'),
+    (
+        ["--federation.executor.workers", "2"],
+        "federation.executor must name a class that takes workers, got workers 2 and no class. "
+        "Write --federation.executor MultiProcess before it.",
+    ),
+    (
+        ["--federation.executor", "Flower"],
+        "federation.executor must have sites for Flower, got nothing. fedlight deploy init writes",
+    ),
+    (["--federation.schedule", "Replay"], "federation.schedule must have run for Replay, got nothing. Add --fed"),
+    (["--federation.schedule", "Bufered"], "schedule must name a known class, got Bufered. Did you mean Buffered?"),
+    (["--federation.schedule.buffer", "2"], "got buffer 2 and no class. Write --federation.schedule Buffered before"),
+    (["--federation.cohort", "nan"], "federation.cohort must be a number, got nan. Write it in digits."),
+    (
+        ["--federation.executor", "MultiProcess", "--federation.executor.deadline", "nan"],
+        "federation.executor.deadline must be a number, got nan. Write it in digits.",
+    ),
     (["--load", "none.py"], "none.py does not exist"),
     (["-c", "none.yaml"], "config must be a file that can be read, got none.yaml"),
 ]

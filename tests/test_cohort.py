@@ -86,11 +86,18 @@ def test_a_csv_file_has_one_line_for_every_site_that_can_be_reached_in_a_round(t
     [
         ("none.csv", None, "No such file"),
         ("a.csv", "round,name\n1,a\n", "no column 'site'"),
-        ("a.csv", "round,site\nfirst,a\n", "invalid literal"),
+        (".", None, r"must be a file that can be read, got .* \(Is a directory\)\. Check the path"),
+        ("a.csv", "round,site\n1,a\nfirst,a\n", r"line 3 has 'first' as round and 'a' as site\)\. A line is"),
+        ("a.csv", "round,site\n1\n", "line 2 has '1' as round and '' as site"),
+        ("a.csv", "", "must hold one round or more, but .* is empty"),
+        ("a.csv", "round,site\n", "must hold one round or more, but .* is empty"),
+        ("a.json", "", "must hold one round or more, but .* is empty"),
+        ("a.json", "[]", "must hold one round or more, but .* is empty"),
         ("a.json", "{}", "no list of lists"),
         ("a.json", "[1]", "no list of lists"),
         ("a.json", "[", "Expecting value"),
-        ("a.json", '[["a", "x"]]', "must name sites of the federation, got x"),
+        ("a.json", '[["a", "x"]]', r"must name sites of the federation that train, got x in .*\.json\. Take it out"),
+        ("a.json", '[["a", "z"]]', r"got z in .*\.json, which is held out\. Take it out"),
         ("a.json", '[["a"], ["b"]]', r"must have a round with min_sites \(2\) sites or more"),
     ],
 )
@@ -98,7 +105,7 @@ def test_a_trace_that_cannot_be_used_is_refused(tmp_path: Path, name: str, text:
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=sentence):
-        plan(SITES, 0.5, "fixed", 2, 0, str(tmp_path / name))
+        plan(SITES, 0.5, "fixed", 2, 0, str(tmp_path / name), held_out=["z"])
 
 
 def test_poisson_that_would_hardly_ever_have_enough_sites_is_refused() -> None:

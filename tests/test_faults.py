@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ class Failing(ClientPlugin):
         self._now = site == self.site and broadcast.context.round == self.round
         if self._now and self.how == "raise":
             raise RuntimeError("the scanner is on fire")
+        if self._now and self.how == "exit":
+            sys.exit(5)
 
     def on_round_end(self, module: Any) -> Mapping[str, torch.Tensor]:
         if self._now and self.how == "nan":
@@ -50,6 +53,7 @@ def rows(folder: Any, kind: str) -> list[dict[str, Any]]:
     ("how", "kind", "reason"),
     [
         ("raise", "raised", "RuntimeError: the scanner is on fire"),
+        ("exit", "raised", "SystemExit: 5"),
         ("nan", "refused", "holds values that are not finite"),
         ("shared", "refused", "Failing shares statistic with values that are not finite"),
     ],
@@ -60,7 +64,7 @@ def test_a_failing_site_is_named_and_the_round_goes_on(federate: Federate, how: 
     assert (failure["site"], failure["round"], failure["phase"]) == ("site2", 2, "fit")
     assert reason in failure["reason"]
     assert kind in failure.values()
-    assert (folder.path / "errors.log").exists() == (how == "raise")
+    assert (folder.path / "errors.log").exists() == (kind == "raised")
     trained = {number: {row["site"] for row in rows(folder, "fit") if row["round"] == number} for number in (1, 2, 3)}
     assert trained == {1: {"site1", "site2", "site3"}, 2: {"site1", "site3"}, 3: {"site1", "site2", "site3"}}
     saved = folder.load()
@@ -91,7 +95,8 @@ def test_a_site_that_diverged_goes_on_from_its_last_good_round(
 @pytest.mark.parametrize("how", ["raise", "nan"])
 def test_with_too_few_sites_the_run_stops_and_keeps_its_last_good_state(federate: Federate, how: str) -> None:
     federation = federate(plugins=[Failing(how=how)], min_sites=3)
-    with pytest.raises(RoundFailedError, match=r"round 2 has 2 usable updates but needs 3 \(min_sites\); site2: "):
+    said = r"round 2 has 2 usable updates but needs 3 \(min_sites\); site2: .*\. Go on with"
+    with pytest.raises(RoundFailedError, match=said):
         federation.fit(small_task(), small_sites())
     run_folder = federation.run_folder
     mended = federate(plugins=[Failing(round=99)], min_sites=3).fit(small_task(), small_sites(), ckpt_path="last")

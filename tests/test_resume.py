@@ -101,6 +101,19 @@ def test_last_without_a_run_starts_one(federate: Federate) -> None:
     assert folder.selected.is_file()
 
 
+def test_which_run_last_is_can_be_read_where_it_is_not_plain(
+    federate: Federate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(ckpt_path: str | None) -> str:
+        federate(rounds=1, local_steps=1, console=True).fit(small_task(), small_sites(), ckpt_path=ckpt_path)
+        return "".join(line for line in capsys.readouterr().out.splitlines() if line.startswith("  last "))
+
+    run = tmp_path / "run"
+    assert said("last") == f"  last      no run in {run} yet, so a new one begins"
+    assert said("last") == said(None) == ""
+    assert said("last") == f"  last      {run}-2, the newest with this config of 2 runs from {run} on"
+
+
 def test_a_second_run_never_overwrites_the_first(federate: Federate) -> None:
     first = federate(rounds=1).fit(small_task(), small_sites())
     before = final(first.path)

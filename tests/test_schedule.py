@@ -52,6 +52,10 @@ def test_by_a_deadline_come_those_whose_time_is_within_it() -> None:
     assert clock == pytest.approx([1, 2, 3, 4, 5, 6])
 
 
+def test_a_deadline_that_is_left_out_is_that_of_two_usual_rounds_by_the_simulated_clock() -> None:
+    assert plans(Deadline(), 5) == plans(Deadline(2.0), 5) != plans(Deadline(1e6), 5)
+
+
 def test_a_round_waits_beyond_its_deadline_for_as_many_as_it_needs() -> None:
     pace = Pace(0, 1.0, 0.2)
     for number, plan in enumerate(plans(Deadline(1e-6), 4, min_sites=2), start=1):

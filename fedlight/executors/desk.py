@@ -51,6 +51,10 @@ class Timer:
     left: float | None
     looked: float = field(default_factory=time.monotonic)
 
+    def start(self) -> None:
+        """Begins, or goes on, to count now."""
+        self.looked = time.monotonic()
+
     def over(self, runs: bool) -> bool:
         """Goes on to now, if it runs, and says whether nothing is left."""
         before, self.looked = self.looked, time.monotonic()
@@ -65,7 +69,7 @@ class Job:
 
     Attributes:
         worker: Who does it.
-        timer: Its deadline, which jobs may have in common.
+        timer: Its deadline, which counts while somebody is at it.
         before: The last round that the site had finished when the job began.
         after: The same when it was done; it counts when the answer is taken.
         stopped: When it was told to end, by the monotonic clock.
@@ -90,7 +94,7 @@ class Desk:
         make_client: What they make clients with.
         finished: The last round that every site has finished.
         progress: Called when a site says how far it is.
-        deadline: Seconds that a job, or several that were put together, may take.
+        deadline: Seconds that a job may take once a worker has begun with it.
         retries: How often a job is tried again whose process ended.
     """
 
@@ -118,21 +122,18 @@ class Desk:
         """Returns how many jobs a worker has, those that end included."""
         return sum(job.worker == worker for job in [*self._waiting, *self._at.values()])
 
-    def put(self, phase: Phase, messages: Mapping[str, Sent], homes: Mapping[str, int], together: bool) -> list[Job]:
+    def put(self, phase: Phase, messages: Mapping[str, Sent], homes: Mapping[str, int]) -> list[Job]:
         """Adds a job for every site, in the order of the messages.
 
         Args:
             phase: What to do.
             messages: What every site is sent.
             homes: The worker of every site.
-            together: Whether the deadline is one for all of them.
         """
         self._packets += 1
         packet = Packet(list({id(message): message for message in messages.values()}.values()), self._packets)
-        timer = Timer(self._deadline)
         jobs = [
-            Job(phase, site, message, packet, homes[site], timer if together else Timer(self._deadline))
-            for site, message in messages.items()
+            Job(phase, site, message, packet, homes[site], Timer(self._deadline)) for site, message in messages.items()
         ]
         self._waiting += jobs
         self._look(0)
@@ -207,6 +208,7 @@ class Desk:
         if job is None or place is None:
             return
         self._waiting.remove(job)
+        job.timer.start()
         self._at[worker], job.before = job, self._finished[job.site]
         self._reading.add(worker)
         index = next(index for index, message in enumerate(job.packet.messages) if message is job.message)
@@ -262,26 +264,16 @@ class Desk:
         self._reading.discard(worker)
 
     def _mind_deadlines(self) -> None:
-        """Gives up what has not been answered in time; time in which a worker starts does not count."""
+        """Gives up what has not been answered in time; time in which a job waits or a worker starts does not count."""
         for job in [job for job in self._at.values() if job.stopped is not None]:
             if time.monotonic() - (job.stopped or 0.0) > _GRACE:
                 self._take_back(job)
                 self._undo(job)
         ready = all(self._crew[worker].ready for worker in range(len(self._crew)))
-        open_jobs = [*self._at.values(), *self._waiting]
-        for timer in {id(job.timer): job.timer for job in open_jobs}.values():
-            jobs = [job for job in open_jobs if job.timer is timer and job.stopped is None]
-            if timer.over(ready and not any(map(self._held_up, jobs))):
-                for job in jobs:
-                    self._take_back(job)
-                    self._fail(job, "late", f"no answer within {self._deadline:g} s")
-
-    def _held_up(self, job: Job) -> bool:
-        """Says whether a job waits for one that has another deadline."""
-        return job in self._waiting and any(
-            other.timer is not job.timer and (other.worker == job.worker or other.site == job.site)
-            for other in self._at.values()
-        )
+        for job in [job for job in self._at.values() if job.stopped is None]:
+            if job.timer.over(ready):
+                self._take_back(job)
+                self._fail(job, "late", f"no answer within {self._deadline:g} s")
 
     def _take_back(self, job: Job) -> None:
         """Takes a job away from whoever has it."""

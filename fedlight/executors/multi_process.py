@@ -27,9 +27,9 @@ class MultiProcess(Executor):
         workers: Processes; by default one for every ``federation.threads`` processor cores, but not more than sites.
             Where there are GPUs, each works on one of them, in turn. Where ``federation.threads`` is left out, the
             workers share the cores.
-        deadline: Seconds that a phase, training or an evaluation, may take at all its sites together, without those in
-            which a worker starts; by the real clock, that each site may train. Sites that have not answered by then are
-            given up for this round ("late"), and the processes that worked on them are ended.
+        deadline: Seconds that a site may take for a phase, training or an evaluation, from when its worker begins with
+            it, without those in which a worker starts. A site that has not answered by then is given up for this round
+            ("late"), and its process is ended; those that wait for that worker are worked on by the one in its place.
         retries: How often a site is tried again whose process ended, before it is given up for this round ("lost").
         resident: Clients that stay in the memory of a worker; others are made anew from their state on disk.
     """
@@ -85,7 +85,7 @@ class MultiProcess(Executor):
         known = {site: self._homes[site] for site in messages} if phase in STEPS else {}
         homes = known or share_sites(list(messages), self._homes, len(self.crew))
         self._homes |= homes
-        jobs = self.desk.put(phase, messages, homes, together=True)
+        jobs = self.desk.put(phase, messages, homes)
         try:
             for job in jobs:
                 yield job.site, self.desk.reply(job)
@@ -99,7 +99,7 @@ class MultiProcess(Executor):
             home = min(load, key=lambda worker: (load[worker], worker != self._homes.get(site), worker))
             self._homes[site] = home
             load[home] += 1
-        self._started |= {job.site: job for job in self.desk.put("fit", messages, self._homes, together=False)}
+        self._started |= {job.site: job for job in self.desk.put("fit", messages, self._homes)}
 
     def answer(self, seconds: float | None = None) -> tuple[str, Reply] | None:
         """Waits for the next site that was started and is done.

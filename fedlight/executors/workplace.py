@@ -27,7 +27,7 @@ class StoppedError(RuntimeError):
     """A site was told to end its work; raised where it reports how far it is."""
 
 
-EXPECTED: Mapping[type[Exception], tuple[str, str]] = {
+EXPECTED: Mapping[type[BaseException], tuple[str, str]] = {
     OutdatedError: ("outdated", ""),
     SecureSumError: ("refused", "refused by the site itself: "),
     BudgetSpentError: ("spent", ""),
@@ -85,7 +85,7 @@ class Workplace:
                     if isinstance(message, Exchange)
                     else self._work(phase, site, message)
                 )
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin that ends the program is a fault of its site alone
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             self._leave(site)
@@ -93,7 +93,7 @@ class Workplace:
             kind, reason = EXPECTED.get(type(error)) or self._log(phase, site, message, error)
             return SiteFailure(site, message.round, phase, kind, " ".join(f"{reason}{error}".split()))
 
-    def _log(self, phase: Phase, site: str, message: Sent, error: Exception) -> tuple[str, str]:
+    def _log(self, phase: Phase, site: str, message: Sent, error: BaseException) -> tuple[str, str]:
         """Keeps the trace of an error that nobody expected; returns what ``EXPECTED`` has for others."""
         with (self._make_client.folder.parent / "errors.log").open("a") as file:
             file.write(f"{site}, round {message.round}, {phase}\n{traceback.format_exc()}\n")

@@ -46,6 +46,7 @@ class ConsoleTracker(Tracker):
         self._progress = Progress(run)
         self._width = max(map(len, run.sites), default=0)
         self._shown: RoundRecord | None = None
+        self._failures: dict[int, int] = {}  # by round, which may come twice
         for line in _header(run):
             self._print(line)
 
@@ -56,6 +57,7 @@ class ConsoleTracker(Tracker):
 
     def on_round(self, record: RoundRecord) -> None:
         self._progress.done(record)
+        self._failures[record.round] = sum(failure.kind != "unneeded" for failure in record.failures)
         self._clear()
         for line in self._round_lines(record):
             self._print(line)
@@ -73,6 +75,8 @@ class ConsoleTracker(Tracker):
             return
         for table in self._tables(self._run):
             self._console.print(table)
+        if failures := _failures(list(filter(None, self._failures.values()))):
+            self._print(Text(failures, "red"))
         self._print(Text(f"{status}; run folder: {self._run.folder}"))
         self._run = None
 
@@ -139,6 +143,8 @@ def _facts(run: RunInfo) -> Iterator[tuple[str, str]]:
         yield "training", f"{run.rounds} rounds{_work(run.local_steps)}"
     if run.clock and not run.scoring:
         yield "clock", run.clock
+    if run.last and not run.scoring:
+        yield "last", run.last
     if run.start_round and not run.scoring:
         yield "resumed", f"after round {run.start_round}"
     if run.beyond and not run.scoring:
@@ -165,7 +171,7 @@ def _work(local_steps: Mapping[str, int]) -> str:
 
 
 def _round_line(record: RoundRecord) -> Text:
-    parts = [f"round {record.round}/{record.rounds}", f"{len(record.sites)} of {len(record.cohort)} sites"]
+    parts = [f"round {record.round}/{record.rounds}", _usable(record)]
     losses = [site.metrics["train_loss"] for site in record.sites if "train_loss" in site.metrics]
     if losses:
         parts.append(f"loss {sum(losses) / len(losses):.4f}")
@@ -175,6 +181,25 @@ def _round_line(record: RoundRecord) -> Text:
     if "round" in record.seconds:
         parts.append(duration(record.seconds["round"]))
     return Text("  ".join(parts), "bold").append("  best so far" if record.selected else "", "green")
+
+
+def _usable(record: RoundRecord) -> str:
+    """How many sites of those that were asked gave what can be used, also where that was not enough."""
+    failed = {failure.site for failure in record.failures if failure.phase != "evaluate"}
+    asked = failed.union(record.cohort)
+    if record.sites:
+        return f"{len(record.sites)} of {len(asked)} sites"
+    return f"{len(asked - failed)} of {len(asked)} sites  does not count"
+
+
+def _failures(numbers: Sequence[int]) -> str:
+    """Sums up the failures of the rounds that had some; empty where none had.
+
+    >>> _failures([1]), _failures([2, 1])[:28], _failures([])
+    ('1 site failure in 1 round; metrics.jsonl has the reasons', '3 site failures in 2 rounds;', '')
+    """
+    failures, rounds = f"{sum(numbers)} site failure{'s' * (sum(numbers) > 1)}", f"round{'s' * (len(numbers) > 1)}"
+    return f"{failures} in {len(numbers)} {rounds}; metrics.jsonl has the reasons" if numbers else ""
 
 
 def _dice(evaluations: Sequence[Evaluation]) -> Iterator[str]:

@@ -71,6 +71,7 @@ class RunInfo:
         rounds: Planned rounds.
         method: The aggregator and the plugins, by name.
         start_round: Rounds that are already done when a run is resumed, else 0.
+        last: Which run "last" is, in words; empty where nobody asked for it, or only one can be meant.
         local_steps: Optimizer steps of every site in a round, where known.
         num_parameters: Trainable parameters of the network.
         num_samples: Training cases of every site.
@@ -98,6 +99,7 @@ class RunInfo:
     beyond: tuple[str, ...] = ()
     privacy: str = ""
     clock: str = ""
+    last: str = ""
 
 
 class Tracker(ABC):

@@ -22,8 +22,8 @@ class Faulty(ClientPlugin):
     """Misbehaves at sites in rounds, and writes down which processes have been there.
 
     Args:
-        plan: "site, round" -> what happens in the middle of its training: "raise", "exit", "kill", "kill once", "hang",
-            "nan", "shape", "unsendable", "disk full".
+        plan: "site, round" -> what happens in the middle of its training: "raise", "sys.exit", "exit", "kill",
+            "kill once", "hang", "nan", "shape", "unsendable", "disk full".
         folder: Where process ids are written, one file a process.
     """
 
@@ -38,8 +38,10 @@ class Faulty(ClientPlugin):
     def transform_batch(self, batch: Batch) -> Batch:
         if self._how == "raise":
             raise RuntimeError("the scanner is on fire")
-        if self._how == "exit":
-            sys.exit(3)
+        if self._how == "sys.exit":
+            sys.exit(2)
+        if self._how == "exit":  # as a library does that is written in C
+            os._exit(3)
         if self._how == "kill" or (self._how == "kill once" and self._first()):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._how == "hang":

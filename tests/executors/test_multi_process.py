@@ -101,21 +101,24 @@ FAULTS = {
     "site2, 2": "raise",
     "site3, 2": "kill once",
     "site1, 3": "kill",
-    "site2, 4": "hang",
+    "site1, 4": "hang",
     "site3, 5": "nan",
     "site1, 6": "shape",
     "site2, 6": "unsendable",
+    "site1, 7": "sys.exit",
     "site3, 7": "exit",
 }
-"""Each site has failed and come back by the last round, the eighth."""
+"""Each site has failed and come back by the last round, the eighth. site3 waits for the worker of site1, also in
+round 4, in which that hangs: it has a deadline of its own."""
 
 FAILURES = [
     (2, "site2", "raised", "RuntimeError: the scanner is on fire"),
     (3, "site1", "lost", "its process was ended by SIGKILL"),
-    (4, "site2", "late", "no answer within 30 s"),
+    (4, "site1", "late", "no answer within 30 s"),
     (5, "site3", "refused", "update refused: "),
     (6, "site1", "refused", "has shape (3,), expected "),
     (6, "site2", "refused", "its answer cannot be sent: "),
+    (7, "site1", "raised", "SystemExit: 2"),
     (7, "site3", "lost", "its process ended with exit code 3"),
 ]
 

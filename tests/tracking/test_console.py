@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fedlight.tracking import ConsoleTracker, RunInfo
+from fedlight.tracking import ConsoleTracker, RoundRecord, RunInfo
 from fedlight.tracking.progress import Progress
 from fedlight.update import Evaluation, SiteFailure
 
@@ -74,6 +74,25 @@ def test_a_failed_site_is_named_with_its_reason(run: RunInfo, record: MakeRecord
     assert screen.text.splitlines()[-1] == "  b  failed in fit: loss is nan"
 
 
+def test_a_round_that_does_not_count_says_how_many_sites_it_had_all_the_same(run: RunInfo) -> None:
+    """Of two sites one has failed; the update of the other could be used."""
+    screen = Screen()
+    screen.tracker.start(run)
+    failure = SiteFailure("b", 1, "fit", "raised", "loss is nan")
+    screen.tracker.on_round(RoundRecord(1, 4, ("a", "b"), (), failures=(failure,)))
+    assert screen.after("round 1")[0] == "round 1/4  1 of 2 sites  does not count"
+
+
+def test_sites_that_were_asked_in_vain_are_counted_among_those_of_a_round(run: RunInfo, record: MakeRecord) -> None:
+    """A deadline leaves late sites out of the cohort; one that has only failed to score is not asked to train."""
+    screen = Screen()
+    screen.tracker.start(run)
+    late = SiteFailure("d", 1, "fit", "late", "not done in time (simulated)")
+    silent = SiteFailure("e", 1, "evaluate", "raised", "no disk")
+    screen.tracker.on_round(record(1, failures=(late, silent)))
+    assert screen.after("round 1")[0].startswith("round 1/4  2 of 3 sites  loss")
+
+
 def test_a_terminal_shows_progress_in_one_line_that_it_clears(run: RunInfo, record: MakeRecord) -> None:
     screen = Screen(terminal=True)
     screen.tracker.start(run)
@@ -106,6 +125,20 @@ def test_training_ends_with_the_selected_round_and_the_run_folder(run: RunInfo, 
     screen.tracker.finish("finished", {})
     assert screen.after("Validation")[0] == "Validation cases: round 1, the best so far"
     assert screen.text.splitlines()[-1] == f"finished; run folder: {run.folder}"
+
+
+def test_a_run_ends_with_the_number_of_failures_and_where_their_reasons_are(run: RunInfo, record: MakeRecord) -> None:
+    """Three in two rounds of three; who was not needed has not failed, and a round that comes again counts once."""
+    screen = Screen()
+    screen.tracker.start(run)
+    raised, unneeded = SiteFailure("b", 1, "fit", "raised", "x"), SiteFailure("a", 3, "fit", "unneeded", "y")
+    for number, failures in ((1, (raised, raised)), (2, (raised,)), (2, (raised,)), (3, (unneeded,))):
+        screen.tracker.on_round(record(number, failures=failures))
+    screen.tracker.finish("finished", {})
+    assert screen.after("3 site") == [
+        "3 site failures in 2 rounds; metrics.jsonl has the reasons",
+        f"finished; run folder: {run.folder}",
+    ]
 
 
 def test_a_test_ends_with_sites_mean_worst_and_held_out(run: RunInfo) -> None:
