@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import signal
+import socket
 import ssl
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from fedlight.deploy.leash import leashed
 from fedlight.deploy.node import DeployError, Node
 from fedlight.deploy.relay import state
 from fedlight.deploy.server import FOLDER, outcome
@@ -27,6 +29,7 @@ CONNECTION = "federation"
 """What the SuperLink is called in ``flower/config.toml``."""
 
 _LOOK = 0.2  # seconds between looks at a run's log
+_FREED = 5.0  # seconds after which a port is free whose server has been killed
 _ASK = 15.0  # seconds between questions to the SuperLink whether a run is still there
 
 
@@ -116,21 +119,44 @@ def serve(server: ServerFolder, host: str | None = None) -> int:
 
     Returns:
         The SuperLink's exit code; 0 if it was asked to end.
+
+    Raises:
+        DeployError: If its port is taken.
+        FlowerError: If the SuperLink does not start, or a node cannot be registered.
     """
-    process = subprocess.Popen(superlink(server, host), env=os.environ | server.environment)
-    try:
-        with _passed_on(process):
-            while process.poll() is None and not healthy(f"127.0.0.1:{server.port}", _ca(server)):
-                time.sleep(_LOOK)
-            if process.poll() is None:
-                register(server)
-                sys.stdout.write(f"fedlight: nodes may connect to port {server.port}\n")
-                sys.stdout.flush()
-            return max(process.wait(), 0)
-    finally:
+    check_port(host or server.host, server.port)
+    with leashed(superlink(server, host), server.environment) as started:
+        process = started.process
+        while process.poll() is None and not healthy(f"127.0.0.1:{server.port}", _ca(server)):
+            time.sleep(_LOOK)
         if process.poll() is None:
-            process.kill()
-            process.wait()
+            register(server)
+            sys.stdout.write(f"fedlight: nodes may connect to port {server.port}\n")
+            sys.stdout.flush()
+        elif not started.asked:
+            raise FlowerError(f"Flower's SuperLink ended with exit code {process.returncode}; it says why above.")
+        return max(process.wait(), 0)
+
+
+def check_port(host: str, port: int) -> None:
+    """Checks that nobody listens where a server is to; one that has just been killed is given time to end.
+
+    Raises:
+        DeployError: If somebody does, or if one cannot listen there.
+    """
+    limit = time.monotonic() + _FREED
+    while (problem := _taken(host, port)) is not None:
+        if problem.errno != errno.EADDRINUSE:
+            raise DeployError(
+                f"a server must be able to listen on {host}, port {port}, got: {problem.strerror}. "
+                "Change host in server.yaml, or make the kit with another --port."
+            )
+        if time.monotonic() > limit:
+            raise DeployError(
+                f"port {port} must be free, but another program listens on it, maybe a server that still runs. "
+                "End that, or make the kit with another --port."
+            )
+        time.sleep(_LOOK)
 
 
 def register(server: ServerFolder) -> None:
@@ -239,19 +265,16 @@ def _in_process(arguments: Sequence[str]) -> str:
     return said.getvalue()
 
 
-@contextmanager
-def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Passes requests to end on to a process, for a block."""
-
-    def end(number: int, frame: object) -> None:
-        process.send_signal(signal.SIGTERM)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+def _taken(host: str, port: int) -> OSError | None:
+    """Returns why one cannot listen on a port; None if one can."""
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do no harm
+            tried.bind(address)
+    except OSError as error:
+        return error
+    return None
 
 
 def _environment(telemetry: bool) -> dict[str, str]:
