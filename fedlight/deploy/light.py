@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -79,12 +78,11 @@ def _serve(arguments: Sequence[str]) -> int:
     return serve(ServerFolder.read(chosen.folder), chosen.host)
 
 
-def _node(arguments: Sequence[str]) -> NoReturn:
-    from fedlight.deploy.processes import supernode
+def _node(arguments: Sequence[str]) -> int:
+    from fedlight.deploy.processes import attend
 
     parser = _Arguments("node", "Run a site's SuperNode until it is ended.")
-    command, environment = supernode(*Node.read(parser.parse_args(arguments).folder))
-    os.execve(command[0], command, os.environ | environment)
+    return attend(*Node.read(parser.parse_args(arguments).folder))
 
 
 def _run(arguments: Sequence[str]) -> int:

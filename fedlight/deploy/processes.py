@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -24,12 +25,17 @@ from fedlight.deploy.leash import leashed
 from fedlight.deploy.node import DeployError, Node
 from fedlight.deploy.relay import state
 from fedlight.deploy.server import FOLDER, outcome
+from fedlight.errors import say
 
 CONNECTION = "federation"
 """What the SuperLink is called in ``flower/config.toml``."""
 
 _LOOK = 0.2  # seconds between looks at a run's log
 _FREED = 5.0  # seconds after which a port is free whose server has been killed
+_LET_IN = 60.0  # seconds in which a node that is not let in tries again
+_AGAIN = 3.0  # seconds between two tries
+_REFUSED = "code: 2004"  # what Flower's SuperNode says then
+_HEARD = 5.0  # seconds to read what a program has said that has ended
 _ASK = 15.0  # seconds between questions to the SuperLink whether a run is still there
 
 
@@ -136,6 +142,32 @@ def serve(server: ServerFolder, host: str | None = None) -> int:
         elif not started.asked:
             raise FlowerError(f"Flower's SuperLink ended with exit code {process.returncode}; it says why above.")
         return max(process.wait(), 0)
+
+
+def attend(node: Node, connection: Mapping[str, Any]) -> int:
+    """Runs a site's SuperNode until it ends; one that the server does not let in yet is started again for a while.
+
+    Returns:
+        The SuperNode's exit code; 0 if it was asked to end.
+
+    Raises:
+        DeployError: If a setting is missing.
+        FlowerError: If the server does not let it in.
+    """
+    command, environment = supernode(node, connection)
+    limit = time.monotonic() + _LET_IN
+    while True:
+        code, refused = _once(command, environment)
+        if not refused:
+            return code
+        if time.monotonic() > limit:
+            raise FlowerError(
+                f"the server at {connection['superlink']} must know the key of {node.site}, and does not let it in. "
+                f"Put its public key into the server's nodes/{node.site}.pub and start the server again, "
+                "or end another node that uses this key."
+            )
+        say(f"the server does not know the key of {node.site} (yet), or its last node has just ended; trying again")
+        time.sleep(_AGAIN)
 
 
 def check_port(host: str, port: int) -> None:
@@ -263,6 +295,34 @@ def _in_process(arguments: Sequence[str]) -> str:
         except (click.ClickException, click.exceptions.Exit, SystemExit) as error:
             said.write(str(getattr(error, "message", error)))
     return said.getvalue()
+
+
+def _once(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, bool]:
+    """Runs a SuperNode, shows what it says, and returns its exit code and whether the server did not let it in."""
+    with leashed(command, environment, subprocess.PIPE) as started:
+        assert started.process.stderr is not None
+        heard = _Heard(started.process.stderr)
+        heard.start()
+        code = max(started.process.wait(), 0)
+    heard.join(_HEARD)
+    return code, heard.refused and code != 0 and not started.asked
+
+
+class _Heard(threading.Thread):
+    """Passes on what a SuperNode says, and remembers whether it was not let in."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(daemon=True)
+        self.refused = False
+        self._stream = stream
+
+    def run(self) -> None:
+        """Reads until there is no more."""
+        with self._stream:
+            for line in self._stream:
+                self.refused |= _REFUSED in line
+                sys.stderr.write(line)
+                sys.stderr.flush()
 
 
 def _taken(host: str, port: int) -> OSError | None:

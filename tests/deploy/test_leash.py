@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlight.deploy.node import DeployError
-from fedlight.deploy.processes import check_port
+from fedlight.deploy.node import DeployError, Node
+from fedlight.deploy.processes import FlowerError, attend, check_port
 
 PROGRAM = """
 import signal, subprocess, sys, time
@@ -29,6 +29,14 @@ import sys
 from fedlight.deploy.leash import leashed
 with leashed(sys.argv[1:], {}) as started:
     started.process.wait()
+"""
+
+SUPERNODE = """
+import pathlib, sys
+tries = pathlib.Path(sys.argv[1])
+tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+if len(tries.read_text()) < int(sys.argv[2]):
+    sys.exit("Exit Code: 305 [code: 2004] Failed to activate SuperNode.")
 """
 
 
@@ -78,3 +86,39 @@ def test_an_address_that_is_not_this_machines_is_one_sentence() -> None:
     """192.0.2.1 is for documentation alone (RFC 5737)."""
     with pytest.raises(DeployError, match=r"must be able to listen on 192\.0\.2\.1, port 9443, got: "):
         check_port("192.0.2.1", 9443)
+
+
+@pytest.fixture
+def supernode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
+    """Replaces Flower's SuperNode by a program that is let in at one of its tries, and writes how many there were."""
+    monkeypatch.setattr("fedlight.deploy.processes._AGAIN", 0.0)
+
+    def replaced(at: int) -> Path:
+        program, tries = tmp_path / "program.py", tmp_path / "tries"
+        program.write_text(SUPERNODE)
+        command = [str(program), str(tries), str(at)]
+        monkeypatch.setattr("fedlight.deploy.processes.supernode", lambda node, connection: (command, {}))
+        return tries
+
+    return replaced
+
+
+def test_a_node_that_is_not_let_in_yet_says_so_and_tries_again(
+    supernode: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries = supernode(2)
+    assert attend(Node("leeds", "f"), {"superlink": "fl:1"}) == 0
+    assert tries.read_text() == "xx"
+    said = capsys.readouterr().err
+    assert "Failed to activate SuperNode." in said
+    assert "fedlight: the server does not know the key of leeds (yet)" in said
+
+
+def test_a_node_that_is_never_let_in_ends_with_a_way_out(
+    supernode: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedlight.deploy.processes._LET_IN", -1.0)
+    tries = supernode(9)
+    with pytest.raises(FlowerError, match=r"Put its public key into the server's nodes/leeds\.pub"):
+        attend(Node("leeds", "f"), {"superlink": "fl:1"})
+    assert tries.read_text() == "x"
