@@ -98,8 +98,11 @@ def _check(arguments: Sequence[str]) -> int:
     from fedlight.deploy.processes import ServerFolder, run
 
     parser = _Arguments("check", "Look whether all nodes are there and agree; settings follow as for fit.")
+    parser.add_argument("--wait", metavar="SECONDS", help="for nodes; left out, those of the executor in run.yaml")
     chosen, settings = parser.parse_known_args(arguments)
-    return run(ServerFolder.read(chosen.folder), "check", settings)
+    asked = [] if chosen.wait is None else ["--wait", chosen.wait]
+    server.waiting(asked)
+    return run(ServerFolder.read(chosen.folder), "check", [*asked, *settings])
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {

@@ -14,13 +14,16 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
+from flwr.app import RecordDict
 from flwr.cli.build import build_fab_from_disk
 
-from fedlight.cli import run
+from fedlight.cli import built, run
 from fedlight.deploy.light import light
 from fedlight.deploy.node import DeployError, Node
 from fedlight.deploy.processes import ServerFolder, supernode
-from tests.deploy.consortium import HELD_OUT, TRAINING, change, write_config, write_data
+from fedlight.deploy.server import check
+from fedlight.parcel import wrap
+from tests.deploy.consortium import HELD_OUT, TRAINING, change, connected, write_config, write_data
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,11 @@ def test_mistakes_of_init_are_named(
         (["run", "{kit}/nowhere"], 2, "server.yaml must hold host and port (FileNotFoundError"),
         (["run", "{kit}/server", "train"], 2, "invalid choice: 'train'"),
         (["node", "{kit}/server"], 2, "site.yaml must be a file that can be read"),
+        (
+            ["check", "{kit}/server", "--wait", "soon"],
+            2,
+            "--wait must be seconds above 0, got soon. For a minute, use 60.",
+        ),
         (["serve"], 2, "the following arguments are required: folder. See fedlight deploy serve --help."),
     ],
 )
@@ -165,6 +173,26 @@ def test_a_site_is_checked_before_it_is_started(kit: Path, tmp_path: Path, capsy
     change(folder / "site.yaml", data=str(tmp_path))
     assert run(["deploy", "check", str(folder)]) == 2
     assert "site leeds: no image in leeds/images" in capsys.readouterr().err
+
+
+def test_nodes_are_named_as_they_answer_and_the_missing_one_with_what_it_is_for(
+    kit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who is awaited is printed before anybody is asked. Lima, which is held out, is missing."""
+    said = []
+
+    def answers(fields: dict[str, Any], block: bytes) -> RecordDict:
+        said.append(capsys.readouterr().out)
+        return wrap({"num_samples": 5, "problem": "", "versions": "torch 2"})
+
+    with connected(kit, **dict.fromkeys((*TRAINING, HELD_OUT), answers)) as wires:
+        wires.absent = {HELD_OUT}
+        assert check(built(["fit", "-c", str(kit / "server" / "run.yaml")]), wait=0.5) == 1
+    assert said[0] == f"waiting up to 0.5 s for {', '.join((*TRAINING, HELD_OUT))}\n"
+    last = capsys.readouterr().out
+    assert "leeds: ready; 5 training cases; torch 2\n" in last
+    missing = f"{HELD_OUT}: not connected within 0.5 s (held out: training can do without it, test cannot score it)"
+    assert last.endswith(f"{missing}\n3 of 4 nodes are ready\n")
 
 
 def test_without_the_extra_one_sentence_says_how_to_get_it(
