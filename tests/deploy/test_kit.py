@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -18,11 +19,13 @@ from flwr.app import RecordDict
 from flwr.cli.build import build_fab_from_disk
 
 from fedlight.cli import built, run
+from fedlight.deploy.kit import Kit
 from fedlight.deploy.light import light
 from fedlight.deploy.node import DeployError, Node
 from fedlight.deploy.processes import ServerFolder, supernode
 from fedlight.deploy.server import check
 from fedlight.parcel import wrap
+from fedlight.preparation import ConfigError
 from tests.deploy.consortium import HELD_OUT, TRAINING, change, connected, write_config, write_data
 
 
@@ -137,6 +140,41 @@ def test_mistakes_of_init_are_named(
     names = {"{kit}": str(kit), "{config}": str(kit.parent / "run.yaml"), "{new}": str(tmp_path / "new")}
     assert run(["deploy", *(names.get(each, each) for each in arguments)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"port": 99999}, "port must be in [1, 65535], got 99999."),
+        ({"port": 0}, "port must be in [1, 65535], got 0."),
+        ({"deadline": -1.0}, "deadline must be seconds above 0, got -1."),
+        ({"deadline": float("nan")}, "deadline must be seconds above 0, got nan."),
+        ({"host": "https://a b"}, "host must be a name or an address, without scheme and port, got 'https://a b'."),
+        ({"host": "a:80"}, "host must be a name or an address, without scheme and port, got 'a:80'."),
+        ({"sites": ["leeds", "leeds"]}, "a site must be named once, got leeds 2 times."),
+        ({"sites": []}, "a kit must have a site that trains, got none."),
+    ],
+)
+def test_a_kit_that_cannot_work_is_not_written(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
+    good = {"folder": tmp_path / "kit", "config": {}, "sites": ["leeds"], "held_out": [], "data": {}}
+    good |= {"host": "::1", "port": 1, "deadline": 1.0}
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}"):
+        Kit(**{**good, **settings}).write()
+    assert not (tmp_path / "kit").exists()
+
+
+def test_a_site_that_synthetic_data_do_not_have_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "data": {"class_path": "SyntheticSites", "init_args": {"num_sites": 2, "image_size": 16, "cases": 6}},
+                "model": {"class_path": "SegmentationTask", "init_args": {"encoder": "plain-8"}},
+            }
+        )
+    )
+    assert run(["deploy", "init", str(tmp_path / "kit"), "-c", str(config), "--sites", "site1", "siteX"]) == 2
+    assert "sites must be among site1, site2, got siteX." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
