@@ -22,7 +22,7 @@ from typing import IO, Any
 import yaml
 
 from fedlight.deploy.leash import leashed
-from fedlight.deploy.node import DeployError, Node
+from fedlight.deploy.node import SERVER, DeployError, Node, check_folder
 from fedlight.deploy.relay import state
 from fedlight.deploy.server import FOLDER, outcome
 from fedlight.errors import say
@@ -66,14 +66,13 @@ class ServerFolder:
         Raises:
             DeployError: If it is missing or cannot work.
         """
+        check_folder(path, SERVER)
         path = path.resolve()
         try:
-            plain = yaml.safe_load((path / "server.yaml").read_text())
+            plain = yaml.safe_load((path / SERVER).read_text())
             return cls(path, str(plain["host"]), int(plain["port"]), bool(plain.get("telemetry", False)))
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise DeployError(
-                f"{path}/server.yaml must hold host and port ({type(error).__name__}: {error})."
-            ) from error
+            raise DeployError(f"{path / SERVER} must hold host and port ({type(error).__name__}: {error}).") from error
 
     @property
     def environment(self) -> dict[str, str]:
@@ -99,12 +98,12 @@ def supernode(node: Node, connection: Mapping[str, Any]) -> tuple[list[str], dic
     """Returns the command that starts a site's SuperNode, and its environment.
 
     Raises:
-        DeployError: If a setting is missing.
+        DeployError: If a setting is missing, or the program.
     """
-    folder = Path(node.folder)
+    folder, program = Path(node.folder), _program("flower-supernode")
     try:
         command = [
-            _program("flower-supernode"),
+            program,
             *("--superlink", str(connection["superlink"])),
             *("--root-certificates", str(folder / connection["certificate"])),
             *("--auth-supernode-private-key", str(folder / connection["key"])),

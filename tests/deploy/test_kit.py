@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key, l
 from flwr.app import RecordDict
 from flwr.cli.build import build_fab_from_disk
 
+from fedlight.__main__ import main
 from fedlight.cli import built, run
 from fedlight.deploy.kit import Kit
 from fedlight.deploy.light import light
@@ -142,6 +143,24 @@ def test_mistakes_of_init_are_named(
     assert sentence in capsys.readouterr().err
 
 
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines() if "  fedlight" in line] == [
+        "init",
+        "check",
+        "serve",
+        "node",
+        "run",
+    ]
+
+
+def test_a_program_that_is_not_installed_is_all_that_is_said(kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", str(kit / "python"))
+    with pytest.raises(DeployError, match=r"^flower-supernode is not installed in this environment\."):
+        supernode(*Node.read(kit / "sites" / "leeds"))
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -182,7 +201,10 @@ def test_a_site_that_synthetic_data_do_not_have_is_named(tmp_path: Path, capsys:
     [
         (["run", "{kit}/nowhere"], 2, "server.yaml must hold host and port (FileNotFoundError"),
         (["run", "{kit}/server", "train"], 2, "invalid choice: 'train'"),
-        (["node", "{kit}/server"], 2, "site.yaml must be a file that can be read"),
+        (["node", "{kit}/nowhere"], 2, "site.yaml must be a file that can be read"),
+        (["node", "{kit}/server"], 2, "a site's folder is needed, got {kit}/server, which is a server's."),
+        (["run", "{kit}/sites/leeds"], 2, "a server's folder is needed, got {kit}/sites/leeds, which is a site's."),
+        (["serve", "{kit}"], 2, "which is the whole kit. Name {kit}/server, or a site's like {kit}/sites/berlin."),
         (
             ["check", "{kit}/server", "--wait", "soon"],
             2,
@@ -195,7 +217,7 @@ def test_mistakes_of_the_others_are_named(
     kit: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, sentence: str
 ) -> None:
     assert light([each.replace("{kit}", str(kit)) for each in arguments]) == code
-    assert sentence in capsys.readouterr().err
+    assert sentence.replace("{kit}", str(kit)) in capsys.readouterr().err
 
 
 def test_a_site_is_checked_before_it_is_started(kit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
