@@ -99,7 +99,8 @@ class Run:
         run = cls._assemble(federation, module, data, folder)
         saved = folder.load() if folder.exists() else None
         if folder.exists():
-            check_same_config(folder.config(), run.info.config, saved["server"]["round"] if saved else 0)
+            done = saved["server"]["round"] if saved else 0
+            check_same_config(folder.config(), run.info.config, done, federation.executor.remote)
         if not federation.executor.remote:  # else every site rehearses with its own data
             rehearse(module, data)
         run.fresh = not folder.exists()

@@ -26,7 +26,7 @@ from fedlight.deploy.node import DeployError, Node
 from fedlight.deploy.processes import ServerFolder, supernode
 from fedlight.deploy.server import check
 from fedlight.parcel import wrap
-from fedlight.preparation import ConfigError
+from fedlight.preparation import ConfigError, check_same_config
 from tests.deploy.consortium import HELD_OUT, TRAINING, change, connected, write_config, write_data
 
 
@@ -141,6 +141,14 @@ def test_mistakes_of_init_are_named(
     names = {"{kit}": str(kit), "{config}": str(kit.parent / "run.yaml"), "{new}": str(tmp_path / "new")}
     assert run(["deploy", *(names.get(each, each) for each in arguments)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("remote", "anew"), [(True, "with fedlight deploy run DIR fit --ckpt_path null"), (False, "")])
+def test_a_run_of_a_kit_that_cannot_go_on_says_how_another_begins(remote: bool, anew: str) -> None:
+    """A deployment goes on with a run by itself; who has not asked for that cannot leave ckpt_path out."""
+    sentence = re.escape(f"or start a new run {anew or 'without ckpt_path'}.")
+    with pytest.raises(ConfigError, match=sentence):
+        check_same_config({"federation": {"local_steps": 1}}, {"federation": {"local_steps": 3}}, 1, remote)
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
