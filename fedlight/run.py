@@ -459,7 +459,7 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         },
         method=" + ".join(each.instance_id for each in (server.aggregator, *server.plugins)),
         num_parameters=sum(value.numel() for value in server.params.values()),
-        beyond=beyond_site_level((server.aggregator, *server.plugins), federation.local.share_cases),
+        beyond=beyond_site_level((server.aggregator, *server.plugins), federation.shares_cases),
         privacy=str(federation.local.example_privacy or ""),
         clock=CLOCKED if federation.schedule.clock == "real" else "",
     )

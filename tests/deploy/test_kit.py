@@ -57,8 +57,15 @@ def test_all_agree_and_the_server_alone_knows_who_trains(kit: Path) -> None:
     server = yaml.safe_load((kit / "server" / "run.yaml").read_text())
     assert server["federation"].pop("executor")["init_args"]["sites"] == list(TRAINING)
     for each in agreed:
-        assert each["federation"].pop("executor") is None
         assert each == server
+        assert not {"executor", "run_folder"} & set(each["federation"])  # nothing that is not used
+
+
+def test_a_server_does_not_say_for_its_sites_that_they_share_cases(kit: Path) -> None:
+    """Every site settles that itself, whatever the agreed config says; in one process the config settles it."""
+    agreed = ["fit", "-c", str(kit / "sites" / "leeds" / "run.yaml")]
+    assert built(agreed)[0].shares_cases
+    assert not built(["fit", "-c", str(kit / "server" / "run.yaml")])[0].shares_cases
 
 
 def test_keys_fit_each_other_and_are_readable_by_their_owners_alone(kit: Path) -> None:
