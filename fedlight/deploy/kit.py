@@ -21,6 +21,8 @@ from fedlight.preparation import ConfigError
 NODE_PORT = 9194
 """Port of the first site's node; the others' follow, so that all can be tried on one machine."""
 
+_NOT_AGREED = ("executor", "run_folder")  # the server has an executor of its own, and its runs lie in its folder
+
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
@@ -125,7 +127,8 @@ class Kit:
 
     def _write_run(self, folder: Path, federation: Mapping[str, Any]) -> None:
         """Writes what was agreed, without where data lies, and the plugin files that it names."""
-        config = {**self.config, "federation": {**self.config["federation"], "executor": None, **federation}}
+        agreed = {name: value for name, value in self.config["federation"].items() if name not in _NOT_AGREED}
+        config = {**self.config, "federation": {**agreed, **federation}}
         plugins = [Path(file) for file in config.get("load") or []]
         config["load"] = [f"plugins/{file.name}" for file in plugins]
         data = config["data"]
