@@ -191,6 +191,11 @@ class Federation:
         self.seed = seed
         self.config = config or {}
 
+    @property
+    def shares_cases(self) -> bool:
+        """Whether this config lets scores of single cases leave sites; in a deployment each settles that itself."""
+        return self.local.share_cases and not self.executor.remote
+
     # --- what a user calls -----------------------------------------------------------------------------------------
 
     def fit(

@@ -328,8 +328,14 @@ def check_rounds(
 _MAY_CHANGE = ("federation.trackers", "federation.executor", "federation.run_folder", "federation.rounds", "load")
 
 
-def check_same_config(saved: Mapping[str, Any], now: Mapping[str, Any], done: int) -> None:
+def check_same_config(saved: Mapping[str, Any], now: Mapping[str, Any], done: int, remote: bool = False) -> None:
     """Checks that a run goes on with the config that it was started with; only ``_MAY_CHANGE`` may differ.
+
+    Args:
+        saved: The config of the run.
+        now: The config that it is to go on with.
+        done: Rounds that it has done.
+        remote: Whether it runs in a deployment, which goes on with a run unless it is told not to.
 
     Raises:
         ConfigError: Naming the first settings that differ, or if fewer rounds are asked for than are done.
@@ -338,9 +344,10 @@ def check_same_config(saved: Mapping[str, Any], now: Mapping[str, Any], done: in
     if changed:
         first = ", ".join(changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        anew = "with fedlight deploy run DIR fit --ckpt_path null" if remote else "without ckpt_path"
         raise ConfigError(
             f"a run goes on with the config that it was started with, got another: {first}{more}. "
-            "Take the change back, or start a new run without ckpt_path."
+            f"Take the change back, or start a new run {anew}."
         )
     rounds = now.get("federation", {}).get("rounds", done)
     if rounds < done:

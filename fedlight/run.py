@@ -99,7 +99,8 @@ class Run:
         run = cls._assemble(federation, module, data, folder)
         saved = folder.load() if folder.exists() else None
         if folder.exists():
-            check_same_config(folder.config(), run.info.config, saved["server"]["round"] if saved else 0)
+            done = saved["server"]["round"] if saved else 0
+            check_same_config(folder.config(), run.info.config, done, federation.executor.remote)
         if not federation.executor.remote:  # else every site rehearses with its own data
             rehearse(module, data)
         run.fresh = not folder.exists()
@@ -467,7 +468,7 @@ def _info(federation: Federation, data: FederatedDataModule, folder: RunFolder, 
         },
         method=" + ".join(each.instance_id for each in (server.aggregator, *server.plugins)),
         num_parameters=sum(value.numel() for value in server.params.values()),
-        beyond=beyond_site_level((server.aggregator, *server.plugins), federation.local.share_cases),
+        beyond=beyond_site_level((server.aggregator, *server.plugins), federation.shares_cases),
         privacy=str(federation.local.example_privacy or ""),
         clock=CLOCKED if federation.schedule.clock == "real" else "",
     )

@@ -11,9 +11,11 @@ from typing import Any
 
 from fedlight.arguments import Arguments
 from fedlight.data.federated import DataError
+from fedlight.data.synthetic import SyntheticSites
 from fedlight.deploy.light import MISSING
 from fedlight.deploy.node import DeployError, Node
 from fedlight.deploy.site import Built
+from fedlight.messages import did_you_mean
 from fedlight.preparation import ConfigError
 
 USE = "Take fedlight deploy init, check, serve, node or run."
@@ -55,6 +57,7 @@ def _init(arguments: Sequence[str], built: Built) -> int:
     federation, _, data = built(["fit", *configs, *settings])
     if chosen.sites is None:
         data.prepare()
+    _known(chosen.sites or [], data)
     sites = [site for site in chosen.sites or data.sites if site not in data.held_out_sites]
     kit = Kit(
         folder=chosen.folder,
@@ -69,6 +72,19 @@ def _init(arguments: Sequence[str], built: Built) -> int:
     kit.write()
     sys.stdout.write(f"A kit for {', '.join(sites)} is in {chosen.folder}; its README.md says how to go on\n")
     return 0
+
+
+def _known(sites: Sequence[str], data: object) -> None:
+    """Checks names of sites where data is made in memory: then all are known, on this machine as on any other."""
+    if not isinstance(data, SyntheticSites):
+        return
+    data.prepare()
+    known = [*data.sites, *data.held_out_sites]
+    for site in sites:
+        if site not in known:
+            raise ConfigError(
+                f"sites must be among {', '.join(known)}, got {site}. {did_you_mean(site, known)}".rstrip()
+            )
 
 
 def _folders(data: object, sites: Sequence[str]) -> dict[str, Path]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,10 @@ from fedlight.preparation import ConfigError
 
 NODE_PORT = 9194
 """Port of the first site's node; the others' follow, so that all can be tried on one machine."""
+
+_NOT_AGREED = ("executor", "run_folder")  # the server has an executor of its own, and its runs lie in its folder
+
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +54,11 @@ class Kit:
         """Writes the kit.
 
         Raises:
-            ConfigError: If something is in the folder already.
+            ConfigError: If something cannot work, or is in the folder already.
         """
+        self._check()
         if self.folder.is_dir() and any(self.folder.iterdir()):
             raise ConfigError(f"a kit needs a folder of its own, got {self.folder}, which is not empty. Name another.")
-        for name in self._nodes:
-            if not name or set(name) & set("/\\\"'\n") or name.startswith("."):
-                raise ConfigError(f"the name of a site must do as the name of a folder, got {name!r}. Rename it.")
         _write(self.folder / "README.md", _filled("README.md", self._facts))
         self._write_server(self.folder / "server")
         for number, site in enumerate(self._nodes):
@@ -61,6 +66,26 @@ class Kit:
         self._write_keys()
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise ConfigError(f"port must be in [1, 65535], got {self.port}. Leave it out for 9443.")
+        if not 0 < self.deadline < math.inf:
+            raise ConfigError(f"deadline must be seconds above 0, got {self.deadline:g}. Leave it out for an hour.")
+        if not _HOST.fullmatch(self.host) and not _is_address(self.host):
+            raise ConfigError(
+                f"host must be a name or an address, without scheme and port, got {self.host!r}. "
+                "Give it as fl.example.org, and the port with --port."
+            )
+        if not self.sites:
+            raise ConfigError("a kit must have a site that trains, got none. Name those that train with --sites.")
+        for name in self._nodes:
+            if not name or set(name) & set("/\\\"'\n") or name.startswith("."):
+                raise ConfigError(f"the name of a site must do as the name of a folder, got {name!r}. Rename it.")
+            if self._nodes.count(name) > 1:
+                raise ConfigError(
+                    f"a site must be named once, got {name} {self._nodes.count(name)} times. Name it once."
+                )
 
     @property
     def _nodes(self) -> list[str]:
@@ -102,7 +127,8 @@ class Kit:
 
     def _write_run(self, folder: Path, federation: Mapping[str, Any]) -> None:
         """Writes what was agreed, without where data lies, and the plugin files that it names."""
-        config = {**self.config, "federation": {**self.config["federation"], "executor": None, **federation}}
+        agreed = {name: value for name, value in self.config["federation"].items() if name not in _NOT_AGREED}
+        config = {**self.config, "federation": {**agreed, **federation}}
         plugins = [Path(file) for file in config.get("load") or []]
         config["load"] = [f"plugins/{file.name}" for file in plugins]
         data = config["data"]
@@ -128,6 +154,14 @@ class Kit:
             folder = self.folder / "sites" / site
             certificates.node(folder / "node.key", server / "nodes" / f"{site}.pub")
             shutil.copy(trusted / "ca.crt", folder / "ca.crt")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _filled(template: str, facts: Mapping[str, Any]) -> str:

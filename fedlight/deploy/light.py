@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,9 @@ def light(arguments: Sequence[str]) -> int | None:
     Returns:
         The exit code: 0, 1 for a failed run, 2 for a mistake, 130 or 143 if interrupted; None for other commands.
     """
+    if arguments and arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(HELP)
+        return 0
     if not arguments or not _is_light(arguments):
         return None
     before = signal.signal(signal.SIGTERM, _terminate)
@@ -42,6 +45,17 @@ def light(arguments: Sequence[str]) -> int | None:
     finally:
         signal.signal(signal.SIGTERM, before)
 
+
+HELP = """usage: fedlight deploy COMMAND FOLDER ...
+
+  init   write a kit, a folder for the server and one for every site:  fedlight deploy init kit -c CONFIG
+  check  look whether a site, or a server and its nodes, are ready:    fedlight deploy check kit/server
+  serve  run the server until it is ended:                             fedlight deploy serve kit/server
+  node   run a site's node until it is ended:                          fedlight deploy node kit/sites/SITE
+  run    fit, validate or test, from the server's folder:              fedlight deploy run kit/server fit
+
+fedlight deploy COMMAND --help says more; docs/deploy.md takes a consortium through all of it.
+"""
 
 MISSING = "fedlight deploy needs Flower, which is not installed. Get it with: pip install 'fedlight[flower]'."
 
@@ -79,12 +93,11 @@ def _serve(arguments: Sequence[str]) -> int:
     return serve(ServerFolder.read(chosen.folder), chosen.host)
 
 
-def _node(arguments: Sequence[str]) -> NoReturn:
-    from fedlight.deploy.processes import supernode
+def _node(arguments: Sequence[str]) -> int:
+    from fedlight.deploy.processes import attend
 
     parser = _Arguments("node", "Run a site's SuperNode until it is ended.")
-    command, environment = supernode(*Node.read(parser.parse_args(arguments).folder))
-    os.execve(command[0], command, os.environ | environment)
+    return attend(*Node.read(parser.parse_args(arguments).folder))
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -100,8 +113,11 @@ def _check(arguments: Sequence[str]) -> int:
     from fedlight.deploy.processes import ServerFolder, run
 
     parser = _Arguments("check", "Look whether all nodes are there and agree; settings follow as for fit.")
+    parser.add_argument("--wait", metavar="SECONDS", help="for nodes; left out, those of the executor in run.yaml")
     chosen, settings = parser.parse_known_args(arguments)
-    return run(ServerFolder.read(chosen.folder), "check", settings)
+    asked = [] if chosen.wait is None else ["--wait", chosen.wait]
+    server.waiting(asked)
+    return run(ServerFolder.read(chosen.folder), "check", [*asked, *settings])
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {

@@ -9,11 +9,35 @@ from typing import Any
 
 import yaml
 
-RUN, SITE = "run.yaml", "site.yaml"
+RUN, SITE, SERVER = "run.yaml", "site.yaml", "server.yaml"
 
 
 class DeployError(ValueError):
     """A folder or a setting of a deployment that cannot work: one sentence."""
+
+
+def check_folder(folder: Path, file: str) -> None:
+    """Checks that a folder is not another one of a kit than the one that is needed.
+
+    Args:
+        folder: The folder that was named.
+        file: What it must hold: that of a site or of a server.
+
+    Raises:
+        DeployError: If it is the kit itself, or a server's in place of a site's or the other way round.
+    """
+    if (folder / file).is_file():
+        return
+    if (folder / "server" / SERVER).is_file():
+        site = next(iter(sorted((folder / "sites").glob("*"))), folder / "sites" / "SITE")
+        raise DeployError(
+            f"a folder of a server or a site is needed, got {folder}, which is the whole kit. "
+            f"Name {folder / 'server'}, or a site's like {site}."
+        )
+    if (folder / SERVER).is_file():
+        raise DeployError(f"a site's folder is needed, got {folder}, which is a server's. Name one of the kit's sites.")
+    if (folder / SITE).is_file():
+        raise DeployError(f"a server's folder is needed, got {folder}, which is a site's. Name the kit's server.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +94,7 @@ class Node:
         Raises:
             DeployError: If it is missing or cannot work.
         """
+        check_folder(folder, SITE)
         path = folder / SITE
         try:
             plain = yaml.safe_load(path.read_text())

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import signal
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
-from fedlight.deploy.node import DeployError, Node
+from fedlight.deploy.leash import leashed
+from fedlight.deploy.node import SERVER, DeployError, Node, check_folder
 from fedlight.deploy.relay import state
 from fedlight.deploy.server import FOLDER, outcome
+from fedlight.errors import say
 
 CONNECTION = "federation"
 """What the SuperLink is called in ``flower/config.toml``."""
 
 _LOOK = 0.2  # seconds between looks at a run's log
+_FREED = 5.0  # seconds after which a port is free whose server has been killed
+_LET_IN = 60.0  # seconds in which a node that is not let in tries again
+_AGAIN = 3.0  # seconds between two tries
+_REFUSED = "code: 2004"  # what Flower's SuperNode says then
+_HEARD = 5.0  # seconds to read what a program has said that has ended
 _ASK = 15.0  # seconds between questions to the SuperLink whether a run is still there
 
 
@@ -57,14 +66,13 @@ class ServerFolder:
         Raises:
             DeployError: If it is missing or cannot work.
         """
+        check_folder(path, SERVER)
         path = path.resolve()
         try:
-            plain = yaml.safe_load((path / "server.yaml").read_text())
+            plain = yaml.safe_load((path / SERVER).read_text())
             return cls(path, str(plain["host"]), int(plain["port"]), bool(plain.get("telemetry", False)))
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise DeployError(
-                f"{path}/server.yaml must hold host and port ({type(error).__name__}: {error})."
-            ) from error
+            raise DeployError(f"{path / SERVER} must hold host and port ({type(error).__name__}: {error}).") from error
 
     @property
     def environment(self) -> dict[str, str]:
@@ -90,12 +98,12 @@ def supernode(node: Node, connection: Mapping[str, Any]) -> tuple[list[str], dic
     """Returns the command that starts a site's SuperNode, and its environment.
 
     Raises:
-        DeployError: If a setting is missing.
+        DeployError: If a setting is missing, or the program.
     """
-    folder = Path(node.folder)
+    folder, program = Path(node.folder), _program("flower-supernode")
     try:
         command = [
-            _program("flower-supernode"),
+            program,
             *("--superlink", str(connection["superlink"])),
             *("--root-certificates", str(folder / connection["certificate"])),
             *("--auth-supernode-private-key", str(folder / connection["key"])),
@@ -116,21 +124,70 @@ def serve(server: ServerFolder, host: str | None = None) -> int:
 
     Returns:
         The SuperLink's exit code; 0 if it was asked to end.
+
+    Raises:
+        DeployError: If its port is taken.
+        FlowerError: If the SuperLink does not start, or a node cannot be registered.
     """
-    process = subprocess.Popen(superlink(server, host), env=os.environ | server.environment)
-    try:
-        with _passed_on(process):
-            while process.poll() is None and not healthy(f"127.0.0.1:{server.port}", _ca(server)):
-                time.sleep(_LOOK)
-            if process.poll() is None:
-                register(server)
-                sys.stdout.write(f"fedlight: nodes may connect to port {server.port}\n")
-                sys.stdout.flush()
-            return max(process.wait(), 0)
-    finally:
+    check_port(host or server.host, server.port)
+    with leashed(superlink(server, host), server.environment) as started:
+        process = started.process
+        while process.poll() is None and not healthy(f"127.0.0.1:{server.port}", _ca(server)):
+            time.sleep(_LOOK)
         if process.poll() is None:
-            process.kill()
-            process.wait()
+            register(server)
+            sys.stdout.write(f"fedlight: nodes may connect to port {server.port}\n")
+            sys.stdout.flush()
+        elif not started.asked:
+            raise FlowerError(f"Flower's SuperLink ended with exit code {process.returncode}; it says why above.")
+        return max(process.wait(), 0)
+
+
+def attend(node: Node, connection: Mapping[str, Any]) -> int:
+    """Runs a site's SuperNode until it ends; one that the server does not let in yet is started again for a while.
+
+    Returns:
+        The SuperNode's exit code; 0 if it was asked to end.
+
+    Raises:
+        DeployError: If a setting is missing.
+        FlowerError: If the server does not let it in.
+    """
+    command, environment = supernode(node, connection)
+    limit = time.monotonic() + _LET_IN
+    while True:
+        code, refused = _once(command, environment)
+        if not refused:
+            return code
+        if time.monotonic() > limit:
+            raise FlowerError(
+                f"the server at {connection['superlink']} must know the key of {node.site}, and does not let it in. "
+                f"Put its public key into the server's nodes/{node.site}.pub and start the server again, "
+                "or end another node that uses this key."
+            )
+        say(f"the server does not know the key of {node.site} (yet), or its last node has just ended; trying again")
+        time.sleep(_AGAIN)
+
+
+def check_port(host: str, port: int) -> None:
+    """Checks that nobody listens where a server is to; one that has just been killed is given time to end.
+
+    Raises:
+        DeployError: If somebody does, or if one cannot listen there.
+    """
+    limit = time.monotonic() + _FREED
+    while (problem := _taken(host, port)) is not None:
+        if problem.errno != errno.EADDRINUSE:
+            raise DeployError(
+                f"a server must be able to listen on {host}, port {port}, got: {problem.strerror}. "
+                "Change host in server.yaml, or make the kit with another --port."
+            )
+        if time.monotonic() > limit:
+            raise DeployError(
+                f"port {port} must be free, but another program listens on it, maybe a server that still runs. "
+                "End that, or make the kit with another --port."
+            )
+        time.sleep(_LOOK)
 
 
 def register(server: ServerFolder) -> None:
@@ -239,19 +296,44 @@ def _in_process(arguments: Sequence[str]) -> str:
     return said.getvalue()
 
 
-@contextmanager
-def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Passes requests to end on to a process, for a block."""
+def _once(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, bool]:
+    """Runs a SuperNode, shows what it says, and returns its exit code and whether the server did not let it in."""
+    with leashed(command, environment, subprocess.PIPE) as started:
+        assert started.process.stderr is not None
+        heard = _Heard(started.process.stderr)
+        heard.start()
+        code = max(started.process.wait(), 0)
+    heard.join(_HEARD)
+    return code, heard.refused and code != 0 and not started.asked
 
-    def end(number: int, frame: object) -> None:
-        process.send_signal(signal.SIGTERM)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+class _Heard(threading.Thread):
+    """Passes on what a SuperNode says, and remembers whether it was not let in."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(daemon=True)
+        self.refused = False
+        self._stream = stream
+
+    def run(self) -> None:
+        """Reads until there is no more."""
+        with self._stream:
+            for line in self._stream:
+                self.refused |= _REFUSED in line
+                sys.stderr.write(line)
+                sys.stderr.flush()
+
+
+def _taken(host: str, port: int) -> OSError | None:
+    """Returns why one cannot listen on a port; None if one can."""
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do no harm
+            tried.bind(address)
+    except OSError as error:
+        return error
+    return None
 
 
 def _environment(telemetry: bool) -> dict[str, str]:

@@ -7,8 +7,10 @@ that whoever started the run learns how it ended.
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import math
 import os
 import shlex
 import sys
@@ -17,11 +19,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fedlight.deploy.node import RUN
+from fedlight.deploy.node import RUN, DeployError
 
 if TYPE_CHECKING:
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
+
+    from fedlight.executors.flower import Greeting
 
 FOLDER = "FEDLIGHT_SERVER"
 """Variable that names the server's folder."""
@@ -75,9 +79,30 @@ def runs(folder: Path) -> Path:
     return folder / "runs" / "run"
 
 
+def waiting(settings: Sequence[str]) -> tuple[float | None, list[str]]:
+    """Takes ``--wait SECONDS`` from the settings of a check; the others follow as for fit.
+
+    Raises:
+        DeployError: If it is no number of seconds.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--wait")
+    chosen, others = parser.parse_known_args(settings)
+    if chosen.wait is None:
+        return None, others
+    try:
+        wait = float(chosen.wait)
+    except ValueError:
+        wait = math.nan
+    if not 0 < wait < math.inf:
+        raise DeployError(f"--wait must be seconds above 0, got {chosen.wait}. For a minute, use 60.")
+    return wait, others
+
+
 def _run(folder: Path, command: str, settings: Sequence[str], run: Run, built: Built) -> int:
     if command == "check":
-        return check(built(["fit", "-c", str(folder / RUN), *settings]))
+        wait, settings = waiting(settings)
+        return check(built(["fit", "-c", str(folder / RUN), *settings]), wait)
     where = ["--federation.run_folder", str(runs(folder))]
     if command == "fit":
         return run(["fit", "-c", str(folder / RUN), "--ckpt_path", "last", *where, *settings])
@@ -89,28 +114,45 @@ def _run(folder: Path, command: str, settings: Sequence[str], run: Run, built: B
     return run([command, "--run", str(newest(runs(folder))), *settings])
 
 
-def check(parts: tuple[Any, Any, Any]) -> int:
-    """Asks every node whether it is there, agrees and can train; prints a line for each and returns the exit code."""
+def check(parts: tuple[Any, Any, Any], wait: float | None = None) -> int:
+    """Asks every node whether it is there, agrees and can train; prints a line for each as soon as it answers.
+
+    Args:
+        parts: The federation, its task and its data.
+        wait: Seconds to wait for nodes; the executor's if left out.
+
+    Returns:
+        The exit code: 0 if all are ready, else 1.
+    """
     from fedlight.agreement import agreement
     from fedlight.preparation import prototypes
 
     federation, _, data = parts
     executor = federation.executor
-    names = [*executor.sees(data).sites, *data.held_out_sites]
+    executor.wait = executor.wait if wait is None else wait
+    held_out = list(data.held_out_sites)
+    names = [*executor.sees(data).sites, *held_out]
     plugins = prototypes(federation.aggregator, federation.plugins)[1]
-    greetings = executor.meet(names, json.dumps(agreement(federation.config, plugins)))
+    _line(f"waiting up to {executor.wait:g} s for {', '.join(names)}")
+    agreed = json.dumps(agreement(federation.config, plugins))
+    greetings = executor.meet(names, agreed, lambda greeting: _line(f"{greeting.site}: {_state(greeting)}"))
     for name in names:
-        greeting = greetings.get(name)
-        if greeting is None:
-            said = f"not connected within {executor.wait:g} s"
-        elif greeting.problem:
-            said = greeting.problem
-        else:
-            said = f"ready; {greeting.num_samples} training cases; {greeting.versions}"
-        sys.stdout.write(f"{name}: {said}\n")
+        if name not in greetings:
+            aside = " (held out: training can do without it, test cannot score it)" if name in held_out else ""
+            _line(f"{name}: not connected within {executor.wait:g} s{aside}")
     ready = sum(not greeting.problem for greeting in greetings.values())
-    sys.stdout.write(f"{ready} of {len(names)} nodes are ready\n")
+    _line(f"{ready} of {len(names)} nodes are ready")
     return 0 if ready == len(names) else 1
+
+
+def _state(greeting: Greeting) -> str:
+    return greeting.problem or f"ready; {greeting.num_samples} training cases; {greeting.versions}"
+
+
+def _line(text: str) -> None:
+    """Prints a line that is seen at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,12 +170,15 @@ class Flower(Executor):
         self._record.write()
         return {site: self._record.num_samples[site] for site in sites}
 
-    def meet(self, sites: Sequence[str], agreed: str | None = None) -> dict[str, Greeting]:
+    def meet(
+        self, sites: Sequence[str], agreed: str | None = None, heed: Callable[[Greeting], None] = lambda greeting: None
+    ) -> dict[str, Greeting]:
         """Asks nodes who they are, as soon as each is connected, until all have answered or the wait is over.
 
         Args:
             sites: Names of the nodes.
             agreed: What they must agree with; that of the run if left out.
+            heed: Told of each greeting as it comes.
 
         Returns:
             The greetings of those that answered, in the order of ``sites``.
@@ -192,7 +195,9 @@ class Flower(Executor):
                     hello = wrap({"phase": "hello", "site": site, "seconds": self.wait, "agreement": agreed})
                     waiting.push({site: (node, hello)}, "query", self.wait, 0)
                     asked.add(site)
-            heard |= {site: _greeting(site, message) for site, message in waiting.pull().items()}
+            for site, message in waiting.pull().items():
+                heard[site] = _greeting(site, message)
+                heed(heard[site])
             if time.monotonic() >= end:
                 break
             time.sleep(_POLL)

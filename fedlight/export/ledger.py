@@ -46,7 +46,7 @@ def ledger(federation: Federation, plugins: Sequence[Plugin], record: Record, fo
 
 
 def _beyond(federation: Federation, plugins: Sequence[Plugin]) -> list[str]:
-    clauses = beyond_site_level(plugins, federation.local.share_cases)
+    clauses = beyond_site_level(plugins, federation.shares_cases)
     return [f"More than statistics of whole sites left them: {'; '.join(clauses)}."] if clauses else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -14,13 +15,19 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
+from flwr.app import RecordDict
 from flwr.cli.build import build_fab_from_disk
 
-from fedlight.cli import run
+from fedlight.__main__ import main
+from fedlight.cli import built, run
+from fedlight.deploy.kit import Kit
 from fedlight.deploy.light import light
 from fedlight.deploy.node import DeployError, Node
 from fedlight.deploy.processes import ServerFolder, supernode
-from tests.deploy.consortium import HELD_OUT, TRAINING, change, write_config, write_data
+from fedlight.deploy.server import check
+from fedlight.parcel import wrap
+from fedlight.preparation import ConfigError, check_same_config
+from tests.deploy.consortium import HELD_OUT, TRAINING, change, connected, write_config, write_data
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +57,15 @@ def test_all_agree_and_the_server_alone_knows_who_trains(kit: Path) -> None:
     server = yaml.safe_load((kit / "server" / "run.yaml").read_text())
     assert server["federation"].pop("executor")["init_args"]["sites"] == list(TRAINING)
     for each in agreed:
-        assert each["federation"].pop("executor") is None
         assert each == server
+        assert not {"executor", "run_folder"} & set(each["federation"])  # nothing that is not used
+
+
+def test_a_server_does_not_say_for_its_sites_that_they_share_cases(kit: Path) -> None:
+    """Every site settles that itself, whatever the agreed config says; in one process the config settles it."""
+    agreed = ["fit", "-c", str(kit / "sites" / "leeds" / "run.yaml")]
+    assert built(agreed)[0].shares_cases
+    assert not built(["fit", "-c", str(kit / "server" / "run.yaml")])[0].shares_cases
 
 
 def test_keys_fit_each_other_and_are_readable_by_their_owners_alone(kit: Path) -> None:
@@ -136,12 +150,81 @@ def test_mistakes_of_init_are_named(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("remote", "anew"), [(True, "with fedlight deploy run DIR fit --ckpt_path null"), (False, "")])
+def test_a_run_of_a_kit_that_cannot_go_on_says_how_another_begins(remote: bool, anew: str) -> None:
+    """A deployment goes on with a run by itself; who has not asked for that cannot leave ckpt_path out."""
+    sentence = re.escape(f"or start a new run {anew or 'without ckpt_path'}.")
+    with pytest.raises(ConfigError, match=sentence):
+        check_same_config({"federation": {"local_steps": 1}}, {"federation": {"local_steps": 3}}, 1, remote)
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines() if "  fedlight" in line] == [
+        "init",
+        "check",
+        "serve",
+        "node",
+        "run",
+    ]
+
+
+def test_a_program_that_is_not_installed_is_all_that_is_said(kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", str(kit / "python"))
+    with pytest.raises(DeployError, match=r"^flower-supernode is not installed in this environment\."):
+        supernode(*Node.read(kit / "sites" / "leeds"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"port": 99999}, "port must be in [1, 65535], got 99999."),
+        ({"port": 0}, "port must be in [1, 65535], got 0."),
+        ({"deadline": -1.0}, "deadline must be seconds above 0, got -1."),
+        ({"deadline": float("nan")}, "deadline must be seconds above 0, got nan."),
+        ({"host": "https://a b"}, "host must be a name or an address, without scheme and port, got 'https://a b'."),
+        ({"host": "a:80"}, "host must be a name or an address, without scheme and port, got 'a:80'."),
+        ({"sites": ["leeds", "leeds"]}, "a site must be named once, got leeds 2 times."),
+        ({"sites": []}, "a kit must have a site that trains, got none."),
+    ],
+)
+def test_a_kit_that_cannot_work_is_not_written(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
+    good = {"folder": tmp_path / "kit", "config": {}, "sites": ["leeds"], "held_out": [], "data": {}}
+    good |= {"host": "::1", "port": 1, "deadline": 1.0}
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}"):
+        Kit(**{**good, **settings}).write()
+    assert not (tmp_path / "kit").exists()
+
+
+def test_a_site_that_synthetic_data_do_not_have_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "data": {"class_path": "SyntheticSites", "init_args": {"num_sites": 2, "image_size": 16, "cases": 6}},
+                "model": {"class_path": "SegmentationTask", "init_args": {"encoder": "plain-8"}},
+            }
+        )
+    )
+    assert run(["deploy", "init", str(tmp_path / "kit"), "-c", str(config), "--sites", "site1", "siteX"]) == 2
+    assert "sites must be among site1, site2, got siteX." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
         (["run", "{kit}/nowhere"], 2, "server.yaml must hold host and port (FileNotFoundError"),
         (["run", "{kit}/server", "train"], 2, "invalid choice: 'train'"),
-        (["node", "{kit}/server"], 2, "site.yaml must be a file that can be read"),
+        (["node", "{kit}/nowhere"], 2, "site.yaml must be a file that can be read"),
+        (["node", "{kit}/server"], 2, "a site's folder is needed, got {kit}/server, which is a server's."),
+        (["run", "{kit}/sites/leeds"], 2, "a server's folder is needed, got {kit}/sites/leeds, which is a site's."),
+        (["serve", "{kit}"], 2, "which is the whole kit. Name {kit}/server, or a site's like {kit}/sites/berlin."),
+        (
+            ["check", "{kit}/server", "--wait", "soon"],
+            2,
+            "--wait must be seconds above 0, got soon. For a minute, use 60.",
+        ),
         (["serve"], 2, "the following arguments are required: folder. See fedlight deploy serve --help."),
     ],
 )
@@ -149,7 +232,7 @@ def test_mistakes_of_the_others_are_named(
     kit: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, sentence: str
 ) -> None:
     assert light([each.replace("{kit}", str(kit)) for each in arguments]) == code
-    assert sentence in capsys.readouterr().err
+    assert sentence.replace("{kit}", str(kit)) in capsys.readouterr().err
 
 
 def test_a_site_is_checked_before_it_is_started(kit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,6 +248,26 @@ def test_a_site_is_checked_before_it_is_started(kit: Path, tmp_path: Path, capsy
     change(folder / "site.yaml", data=str(tmp_path))
     assert run(["deploy", "check", str(folder)]) == 2
     assert "site leeds: no image in leeds/images" in capsys.readouterr().err
+
+
+def test_nodes_are_named_as_they_answer_and_the_missing_one_with_what_it_is_for(
+    kit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who is awaited is printed before anybody is asked. Lima, which is held out, is missing."""
+    said = []
+
+    def answers(fields: dict[str, Any], block: bytes) -> RecordDict:
+        said.append(capsys.readouterr().out)
+        return wrap({"num_samples": 5, "problem": "", "versions": "torch 2"})
+
+    with connected(kit, **dict.fromkeys((*TRAINING, HELD_OUT), answers)) as wires:
+        wires.absent = {HELD_OUT}
+        assert check(built(["fit", "-c", str(kit / "server" / "run.yaml")]), wait=0.5) == 1
+    assert said[0] == f"waiting up to 0.5 s for {', '.join((*TRAINING, HELD_OUT))}\n"
+    last = capsys.readouterr().out
+    assert "leeds: ready; 5 training cases; torch 2\n" in last
+    missing = f"{HELD_OUT}: not connected within 0.5 s (held out: training can do without it, test cannot score it)"
+    assert last.endswith(f"{missing}\n3 of 4 nodes are ready\n")
 
 
 def test_without_the_extra_one_sentence_says_how_to_get_it(
