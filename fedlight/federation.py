@@ -35,6 +35,7 @@ from fedlight.preparation import (
     check_rounds,
     check_secure,
     check_secure_sites,
+    check_trackers,
     check_trainer,
     check_whole,
     prepare,
@@ -676,6 +677,7 @@ class Federation:
             self.evaluate_sites,
         )
         check_trainer(self.local.trainer)
+        check_trackers(self.trackers)
         check_codecs(self.local.compression, in_step=isinstance(self.schedule, Synchronous))
         cohorts = self._cohorts(data.sites)
         if self.local.secure is not None:

@@ -122,6 +122,19 @@ def test_predict_gives_masks_at_the_inputs_own_size(trained: Path, tmp_path: Pat
     assert "failed" in table
 
 
+def test_a_tracker_without_its_package_is_a_mistake_before_training(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedlight.tracking.packages.find_spec", lambda name: None)
+    assert fit("--federation.trackers+=MLflowTracker") == 2
+    said = capsys.readouterr()
+    sentence = (
+        "trackers: MLflowTracker needs mlflow, which is not installed. Get it with: pip install 'fedlight[mlflow]'."
+    )
+    assert (said.out, said.err) == ("", f"fedlight: {sentence}\n")
+    assert not Path("run").exists()
+
+
 def test_predict_with_views_says_what_its_uncertainty_is(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
