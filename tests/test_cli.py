@@ -144,8 +144,12 @@ def test_predict_with_views_says_what_its_uncertainty_is(
     assert "predictive entropy of the mean over views (tta square); 0 is certain" in capsys.readouterr().out
     with Image.open(tmp_path / "out" / "uncertainty" / "a.png") as image:
         assert (image.mode, image.size) == ("I;16", (16, 20))
+    assert main(predict) == 2  # masks of two calls side by side could not be told apart
+    assert "output must be free of results of an earlier call, got out, which holds masks, " in capsys.readouterr().err
+    predict[predict.index("out")] = "again"
     assert main(predict) == 0
     assert "predictive entropy of one look at the image (no tta)" in capsys.readouterr().out
+    predict[predict.index("again")] = "third"
     assert main([*predict, "--tta", "spin"]) == 2
     assert main([*predict, "--normalise_style"]) == 2
     assert "normalise_style must have statistics of images" in capsys.readouterr().err

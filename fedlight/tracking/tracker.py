@@ -103,8 +103,8 @@ class RunInfo:
 class Tracker(ABC):
     """Records a run; only the server process has trackers.
 
-    A tracker never stops a run that has begun: the federation turns what a tracker raises into one warning and goes on without it,
-    except for the run folder's own files.
+    A tracker never stops a run that has begun: the federation turns what a tracker raises into one warning and goes on
+    without it, except for the run folder's own files.
 
     Attributes:
         overlays: Whether this tracker wants ``on_overlays``; predictions are made for it only then.
