@@ -135,6 +135,45 @@ def test_a_tracker_without_its_package_is_a_mistake_before_training(
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "output", "place"),
+    [
+        (["predict", "--input", "a.png"], "a.png", "got a.png (a.png is a file)"),
+        (["export", "--format", "card"], "a.png/x.md", "got a.png (a.png is a file)"),
+        (["export", "--format", "safetensors"], "/proc/x", "got /proc/x ("),
+    ],
+)
+def test_a_place_where_no_folder_can_be_made_is_a_mistake(
+    command: list[str], output: str, place: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((20, 16, 3), np.uint8)).save("a.png")
+    assert main([*command, "--run", str(trained), "--output", output]) == 2
+    said = capsys.readouterr().err
+    assert f"fedlight: output must lie where a folder can be made, {place}" in said
+    assert said.endswith(". Name another place.\n")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_run_folder_that_is_a_file_is_a_mistake_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert fit("--federation.run_folder", "file/run") == 2
+    assert capsys.readouterr().err.endswith("got file/run (Not a directory). Name another.\n")
+
+
+def test_a_model_that_was_cut_is_named_with_a_way_out(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, "cut")
+    model = Path("cut/global.ckpt").read_bytes()
+    Path("cut/global.ckpt").unlink()  # may be one file with last.ckpt
+    Path("cut/global.ckpt").write_bytes(model[: len(model) // 2])
+    export = ["export", "--run", "cut", "--format", "card"]
+    assert main([*export, "--output", "card.md"]) == 2
+    said = "cut/global.ckpt is damaged. Bring it back, or take the last round's with --which last, where the "
+    assert said in capsys.readouterr().err
+    assert main([*export, "--output", "card.md", "--which", "last"]) == 0
+
+
 def test_predict_with_views_says_what_its_uncertainty_is(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,7 +438,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--federation.plugins+=MixStyle", "--federation.plugins.stages", "[x]"], "stages must be among input, encoder1"),
     (["--federation.plugins+=MixStyle", "--federation.plugins.p", "2"], "p must be a probability in [0, 1], got 2"),
     (["--ckpt_path", "nowhere"], 'ckpt_path must be "last" or the folder of a run, got nowhere'),
-    (["--load", "none.py"], "none.py does not exist"),
+    (["--load", "none.py"], "none.py. Check the path"),
     (["-c", "none.yaml"], "config must be a file that can be read, got none.yaml"),
 ]
 
