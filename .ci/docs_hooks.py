@@ -98,12 +98,12 @@ def help_of(command: str) -> str:
 
     Every one of these ends with a group of its own; their usage, which names all settings, is left out.
     """
-    from fedlight.cli import COMMANDS
+    from fedlight.commands import FEDERATED
 
     text = printed(command.split())
     if command.strip() == "fit":
         return text.partition("\n\n")[2]
-    return text.rpartition("\n\n")[2] if command.strip() in COMMANDS else text
+    return text.rpartition("\n\n")[2] if command.strip() in FEDERATED else text
 
 
 def printed(command: list[str]) -> str:

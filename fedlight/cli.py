@@ -290,11 +290,8 @@ def _discover(files: Sequence[str]) -> None:
         raise ConfigError(str(error)) from error
 
 
-COMMANDS = ("fit", "validate", "test", "predict", "export", "styles", "privacy", "audit")
-
-
 def _known(command: str) -> None:
-    every = [*COMMANDS, *commands.COMMANDS, "script", "deploy"]
+    every = [*commands.FEDERATED, *commands.COMMANDS, "script", "deploy"]
     if command not in every:
         raise ConfigError(f"{command} is not a command. {nearest(command, every)}")
 

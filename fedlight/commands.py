@@ -163,9 +163,12 @@ def completion(arguments: Sequence[str]) -> int:
     parser.add_argument("shell", choices=SHELLS)
     shell = parser.parse_args(arguments).shell
     discover()
-    sys.stdout.write(script(shell, COMMANDS))
+    sys.stdout.write(script(shell, COMMANDS, FEDERATED))
     return 0
 
+
+FEDERATED = ("fit", "validate", "test", "predict", "export", "styles", "privacy", "audit")
+"""The commands that take a config, which ``fedlight.cli`` runs."""
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "plugins": plugins,

@@ -35,6 +35,7 @@ from fedlight.preparation import (
     check_rounds,
     check_secure,
     check_secure_sites,
+    check_trackers,
     check_trainer,
     check_whole,
     prepare,
@@ -53,7 +54,7 @@ from fedlight.state import buffers_of, parameters_of
 from fedlight.stopwatch import measuring, section
 from fedlight.styles import draw_styles
 from fedlight.tasks.federated_module import FederatedModule
-from fedlight.tasks.inference import predict_folder, readable_images
+from fedlight.tasks.inference import predict_folder, readable_images, require_free
 from fedlight.tasks.views import Views
 from fedlight.tracking import RoundRecord, Tracker
 from fedlight.tracking.tracker import SiteRound
@@ -311,7 +312,8 @@ class Federation:
             model: The task.
             datamodule: Says how images are read and normalised; its own cases are not touched.
             input: An image or a folder of images.
-            output: Folder for masks, overlays and predictions.csv.
+            output: Folder for masks, overlays and predictions.csv; one that holds such results of an earlier call is
+                refused.
             probabilities: Whether to write class probabilities too.
             site: Whose model to take, where sites keep parameters or running statistics of their own.
             ckpt_path: The run's folder.
@@ -321,6 +323,7 @@ class Federation:
             recalibrate: Whether running statistics of BatchNorm are computed anew from all these images together.
             uncertainty: Whether to write maps of the predictive entropy too, and its means into predictions.csv.
         """
+        self._check_results(Path(output))
         folder = trained(self.run_folder, ckpt_path)
         if self.executor.remote:
             self._require_shared(model, datamodule)
@@ -482,6 +485,12 @@ class Federation:
         run.num_samples = {site: datamodule.num_samples(site) for site in run.sites}
         context = self._context(run, max(run.server.round, 1), run.sites)
         yield from run.offered(run.server.broadcast(context, deployed=True), institution)
+
+    def _check_results(self, output: Path) -> None:
+        try:
+            require_free(output)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     # --- one round ---------------------------------------------------------------------------------------------------
 
@@ -682,6 +691,7 @@ class Federation:
             self.evaluate_sites,
         )
         check_trainer(self.local.trainer)
+        check_trackers(self.trackers)
         aggregator, _ = prototypes(self.aggregator, self.plugins)
         check_codecs(self.local.compression, isinstance(self.schedule, Synchronous), aggregator)
         cohorts = self._cohorts(data.sites, data.held_out_sites)

@@ -24,6 +24,7 @@ from fedlight.randomness import seeded
 from fedlight.secure_aggregation import SecureAggregation
 from fedlight.state import buffers_of, parameters_of
 from fedlight.tasks.federated_module import FederatedModule
+from fedlight.tracking.tracker import Tracker
 from fedlight.trainer import make_trainer
 
 
@@ -280,6 +281,19 @@ def check_trainer(arguments: Mapping[str, Any]) -> None:
         make_trainer(arguments, [])
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def check_trackers(trackers: Sequence[Tracker]) -> None:
+    """Checks that what is to record a run can; nobody would train for hours to learn that a package is missing.
+
+    Raises:
+        ConfigError: With the first tracker that cannot.
+    """
+    for tracker in trackers:
+        try:
+            tracker.check()
+        except (ModuleNotFoundError, ValueError) as error:
+            raise ConfigError(f"trackers: {error}") from error
 
 
 def check_rounds(

@@ -179,7 +179,8 @@ class Run:
                 raise _taken(self.folder.path) if self.fresh else ConfigError(str(error)) from error
             except (NotADirectoryError, FileExistsError, PermissionError, FileNotFoundError) as error:
                 raise ConfigError(
-                    f"run_folder must be a folder that can be made, got {self.folder.path} ({error.strerror})."
+                    f"run_folder must be a folder that can be made, got {self.folder.path} ({error.strerror}). "
+                    "Name another."
                 ) from error
             if self.fresh and self.folder.exists():
                 raise _taken(self.folder.path)
@@ -351,16 +352,25 @@ def load_model_file(path: Path, module: FederatedModule) -> int:
     Raises:
         ConfigError: If the file is damaged or of another network.
     """
+    checkpoint = _checkpoint(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
-    except (EOFError, pickle.UnpicklingError) as error:
-        raise ConfigError(f"{path} is damaged. Train on with --ckpt_path {path.parent}.") from error
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{path} is damaged or of another network: {reason}") from error
     return int(checkpoint["fedlight"]["round"])
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, pickle.UnpicklingError, RuntimeError, KeyError, ValueError) as error:  # RuntimeError: it was cut
+        other = "leave --which out for the selected model"
+        if path.name == "global.ckpt":
+            other = "take the last round's with --which last, where the command has it"
+        raise ConfigError(f"{path} is damaged. Bring it back, or {other}.") from error
+    return checkpoint
 
 
 def load_model(

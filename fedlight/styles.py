@@ -22,6 +22,7 @@ from torch import Tensor
 from fedlight.batch import Batch
 from fedlight.data.federated import FederatedDataModule
 from fedlight.feature_moments import channel_means, plot, plotting, share_between
+from fedlight.output_folder import make_folder
 from fedlight.plugins import ClientPlugin, Harmonisation, StyleAugmentation
 from fedlight.plugins.discovery import registered
 from fedlight.preparation import ConfigError
@@ -66,10 +67,10 @@ def draw_styles(
         What there is to say about the pictures, sentence by sentence.
 
     Raises:
-        ConfigError: If the network has no such stage or a model is of another network.
+        ConfigError: If the network has no such stage, a model is of another network, or the folder cannot be made.
     """
     check_stage(module, stage)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     idle = style_sheet(module, data, shown(configured), output / "styles.png", seed)
     said = [f"{output / 'styles.png'}: one image a site in the styles of the others."]
     if idle:

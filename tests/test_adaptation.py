@@ -123,7 +123,7 @@ def test_predict_can_recalibrate(federate: Federate, tmp_path: Path) -> None:
             small_task(norm="batch"),
             small_sites(),
             str(tmp_path / "a.png"),
-            str(tmp_path / "out"),
+            str(tmp_path / f"out-{recalibrated}"),
             recalibrate=recalibrated,
         )
         for recalibrated in (False, True)

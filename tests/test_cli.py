@@ -122,6 +122,58 @@ def test_predict_gives_masks_at_the_inputs_own_size(trained: Path, tmp_path: Pat
     assert "failed" in table
 
 
+def test_a_tracker_without_its_package_is_a_mistake_before_training(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedlight.tracking.packages.find_spec", lambda name: None)
+    assert fit("--federation.trackers+=MLflowTracker") == 2
+    said = capsys.readouterr()
+    sentence = (
+        "trackers: MLflowTracker needs mlflow, which is not installed. Get it with: pip install 'fedlight[mlflow]'."
+    )
+    assert (said.out, said.err) == ("", f"fedlight: {sentence}\n")
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "place"),
+    [
+        (["predict", "--input", "a.png"], "a.png", "got a.png (a.png is a file)"),
+        (["export", "--format", "card"], "a.png/x.md", "got a.png (a.png is a file)"),
+        (["export", "--format", "safetensors"], "/proc/x", "got /proc/x ("),
+    ],
+)
+def test_a_place_where_no_folder_can_be_made_is_a_mistake(
+    command: list[str], output: str, place: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((20, 16, 3), np.uint8)).save("a.png")
+    assert main([*command, "--run", str(trained), "--output", output]) == 2
+    said = capsys.readouterr().err
+    assert f"fedlight: output must lie where a folder can be made, {place}" in said
+    assert said.endswith(". Name another place.\n")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_run_folder_that_is_a_file_is_a_mistake_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert fit("--federation.run_folder", "file/run") == 2
+    assert capsys.readouterr().err.endswith("got file/run (Not a directory). Name another.\n")
+
+
+def test_a_model_that_was_cut_is_named_with_a_way_out(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, "cut")
+    model = Path("cut/global.ckpt").read_bytes()
+    Path("cut/global.ckpt").unlink()  # may be one file with last.ckpt
+    Path("cut/global.ckpt").write_bytes(model[: len(model) // 2])
+    export = ["export", "--run", "cut", "--format", "card"]
+    assert main([*export, "--output", "card.md"]) == 2
+    said = "cut/global.ckpt is damaged. Bring it back, or take the last round's with --which last"
+    assert said in capsys.readouterr().err
+    assert main([*export, "--output", "card.md", "--which", "last"]) == 0
+
+
 def test_predict_with_views_says_what_its_uncertainty_is(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,8 +183,12 @@ def test_predict_with_views_says_what_its_uncertainty_is(
     assert "predictive entropy of the mean over views (tta square); 0 is certain" in capsys.readouterr().out
     with Image.open(tmp_path / "out" / "uncertainty" / "a.png") as image:
         assert (image.mode, image.size) == ("I;16", (16, 20))
+    assert main(predict) == 2  # masks of two calls side by side could not be told apart
+    assert "output must be free of results of an earlier call, got out, which holds masks, " in capsys.readouterr().err
+    predict[predict.index("out")] = "again"
     assert main(predict) == 0
     assert "predictive entropy of one look at the image (no tta)" in capsys.readouterr().out
+    predict[predict.index("again")] = "third"
     assert main([*predict, "--tta", "spin"]) == 2
     assert main([*predict, "--normalise_style"]) == 2
     assert "normalise_style must have statistics of images" in capsys.readouterr().err
@@ -399,7 +455,7 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["--federation.executor", "MultiProcess", "--federation.executor.deadline", "nan"],
         "federation.executor.deadline must be a number, got nan. Write it in digits.",
     ),
-    (["--load", "none.py"], "none.py does not exist"),
+    (["--load", "none.py"], "none.py. Check the path"),
     (["-c", "none.yaml"], "config must be a file that can be read, got none.yaml"),
 ]
 

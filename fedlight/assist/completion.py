@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fedlight.assist.schema import schema
 from fedlight.errors import ConfigError
+from fedlight.federation import Federation
 
 SHELLS = ("bash", "zsh", "tcsh")
 
 Command = Callable[[Sequence[str]], int]
 
-PARTS: Mapping[str, Sequence[str]] = {"data": ("check", "list", "info", "prepare")}
+PARTS: Mapping[str, Sequence[str]] = {
+    "data": ("check", "list", "info", "prepare"),
+    "deploy": ("init", "check", "serve", "node", "run"),
+}
 """Commands that are several."""
 
-_OWN: Mapping[str, Sequence[str]] = {
-    "fit": ("--ckpt_path", "--profile"),
-    "validate": ("--run", "--ckpt_path", "--which"),
-    "test": ("--run", "--ckpt_path", "--which"),
-    "predict": ("--run", "--input", "--output", "--probabilities", "--site"),
-    "export": ("--run", "--format", "--output", "--which", "--site"),
-    "styles": ("--run", "--output", "--stage", "--compare"),
-}
-"""Commands that take settings, and what they take beside them."""
+_LEFT_TO_THE_CLI = ("self", "model", "datamodule")
 
 _FILES = ("--config", "--run", "--compare", "--input", "--output", "--ckpt_path", "--load", "--splits", "--folder")
 _FOLDERS = ("--source", "--root")
 
 
-def script(shell: str, commands: Mapping[str, Command]) -> str:
+def script(shell: str, commands: Mapping[str, Command], federated: Sequence[str]) -> str:
     """Returns the script that a shell reads.
 
     Args:
         shell: One of ``SHELLS``.
         commands: The small commands; what options they have is read from their help.
+        federated: The commands that take a config; what options they have is read from the methods of ``Federation``.
 
     Raises:
         ConfigError: If shtab is not installed.
@@ -52,11 +50,8 @@ def script(shell: str, commands: Mapping[str, Command]) -> str:
     parser = argparse.ArgumentParser("fedlight")
     below = parser.add_subparsers()  # shtab leaves out what has no help
     settings = list(options(schema()))
-    for name, own in _OWN.items():
-        _add(
-            below.add_parser(name, help=name),
-            [("--config", ()), ("--load", ()), *((each, ()) for each in own), *settings],
-        )
+    for name in federated:
+        _add(below.add_parser(name, help=name), [*arguments(name), *settings])
     for name, command in commands.items():
         parts = PARTS.get(name, ())
         found = below.add_parser(name, help=name)
@@ -64,8 +59,34 @@ def script(shell: str, commands: Mapping[str, Command]) -> str:
             found.add_argument("command", choices=parts)
         helped = {each for words in ([[part] for part in parts] or [[]]) for each in _helped(command, words)}
         _add(found, [(each, ()) for each in sorted(helped)])
-    below.add_parser("deploy", help="deploy").add_argument("command", choices=["init", "check", "serve", "node", "run"])
+    below.add_parser("deploy", help="deploy").add_argument("command", choices=PARTS["deploy"])
     return str(shtab.complete(parser, shell))
+
+
+def arguments(command: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yields what a command that takes a config takes beside its settings, with values where these are few."""
+    for name in ("config", "print_config", "seed_everything", "load"):
+        yield f"--{name}", ()
+    if command != "fit":  # it begins a run, and goes on with one through ckpt_path
+        yield "--run", ()
+    method = getattr(Federation, command)
+    types = get_type_hints(method)
+    for name in inspect.signature(method).parameters:
+        if name not in _LEFT_TO_THE_CLI:
+            yield f"--{name}", _choices(types[name])
+
+
+def _choices(kind: Any) -> list[str]:
+    """Returns the values that a type allows where it names them.
+
+    >>> _choices(Literal["a", "b"] | None), _choices(bool), _choices(str)
+    (['a', 'b'], ['true', 'false'], [])
+    """
+    if kind is bool:
+        return ["true", "false"]
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    return [value for each in get_args(kind) for value in _choices(each)]
 
 
 def options(known: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:

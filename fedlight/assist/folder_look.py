@@ -50,9 +50,10 @@ def look(root: Path) -> Look:
     if errors:
         raise ConfigError(*errors)
     if volumes := [site for site, members in files.items() if any(holds_volume(each.image) for each in members)]:
+        have = "has" if len(volumes) == 1 else "have"
         raise ConfigError(
-            f"fedlight init looks at images, and {listing(volumes)} has volumes. Start from configs/volumes.yaml, and "
-            "look at them with fedlight data check."
+            f"fedlight init looks at images, and {listing(volumes)} {have} volumes. Start from configs/volumes.yaml, "
+            "and look at them with fedlight data check."
         )
     seen = [_case(each, findings) for members in files.values() for each in members]
     errors = [finding.text for finding in findings.sentences() if finding.severity == "error"]

@@ -22,6 +22,7 @@ from fedlight.audit.spectra import flat_image, whole_amplitude, window_image
 from fedlight.batch import Batch
 from fedlight.data.federated import FederatedDataModule
 from fedlight.document import Page, Picture, Section, Table, write
+from fedlight.output_folder import make_folder, require_folder
 from fedlight.preparation import ConfigError
 from fedlight.privacy.accounting import Ledger
 from fedlight.run import Run
@@ -93,6 +94,7 @@ def audit(
         ConfigError: If there is no such site or the data are elsewhere.
     """
     budget.check()
+    require_folder(output)
     site = _site(federation, run, site)
     module = run.make_client.module.cpu().train()
     seen = next(iter(data.train_loader(site, seed=federation.seed)))
@@ -102,7 +104,7 @@ def audit(
     read = list(_statistics(run, data, site, seen, federation.seed))
     members = _memberships(run, module, data, federation.seed)
     page = _page(run, site, budget, batch, inverted, read, members)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     for section in page.sections:
         for picture in section.pictures:
             (output / f"{picture.name}.png").write_bytes(picture.png)

@@ -20,6 +20,7 @@ from fedlight.export.formats import FORMATS
 from fedlight.export.ledger import ledger
 from fedlight.export.record import Record
 from fedlight.export.staging import staged
+from fedlight.output_folder import make_folder, require_folder
 from fedlight.plugins import Plugin
 from fedlight.serialization import write_bytes
 from fedlight.tasks import FederatedModule, SegmentationTask
@@ -42,6 +43,7 @@ def check_output(choice: Choice, output: Path) -> None:
     """
     if os.path.lexists(output):
         raise ConfigError(f"output must be free, got {output}, which exists. Name another, or remove it.")
+    require_folder(output.parent)
     if choice == "card":
         if output.suffix != ".md":
             raise ConfigError(f"output must be a file that ends in .md for a card, got {output}. Use {NAME}.")
@@ -90,7 +92,7 @@ def export_model(
     privacy = ledger(federation, plugins, record, folder)
     text = card(record, about, privacy, _opening(choice))
     if choice == "card":
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         write_bytes(output, text.encode())
         return [f"{output} is the model card; lines with FILL IN wait for you"]
     model = Exportable(network, graph, preparation, about, text, is_of_volumes(data))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedlight.output_folder import make_folder
+
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
@@ -15,10 +17,12 @@ def staged(folder: Path) -> Iterator[Path]:
 
     Args:
         folder: The name, which must be free; folders above it are made.
+
+    Raises:
+        ConfigError: If no folder can be made there.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part.mkdir()
+    make_folder(part, meant=folder)
     try:
         yield part
         part.rename(folder)

@@ -148,7 +148,7 @@ def _import_file(path: Path) -> None:
     if name in _origins:
         raise ValueError(f"names of loose files must differ, got {_origins[name]} and {path}. Rename one of them.")
     if not path.is_file():
-        raise ValueError(f"plugin file {path} does not exist")
+        raise ValueError(f"load must name plugin files that exist, got {path}. Check the path, also in {VARIABLE}.")
     sys.modules.setdefault(LOOSE, _package(LOOSE))
     try:
         _execute(name, path)

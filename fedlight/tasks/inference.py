@@ -30,6 +30,7 @@ from torch import Tensor
 from fedlight.batch import Batch, is_volume
 from fedlight.file_names import DICOM, IMAGES, VOLUMES, is_read, stem
 from fedlight.geometry import restore
+from fedlight.output_folder import make_folder, require_folder
 from fedlight.tasks.dicom_inputs import with_series
 from fedlight.tasks.federated_module import FederatedModule
 from fedlight.tasks.overlay import draw_overlay, spread
@@ -37,6 +38,9 @@ from fedlight.tasks.uncertainty import draw_heat, entropy, grey_levels, mean_ent
 
 SHOWN = 5
 """Slices of a volume in its overlay, at most."""
+
+RESULTS = ("masks", "overlays", "probabilities", "uncertainty", "uncertainty_overlays", "predictions.csv")
+"""What a folder of results may hold."""
 
 Row = dict[str, Any]
 
@@ -77,10 +81,10 @@ def predict_folder(
         ``uncertainty`` "entropy" (its mean) and "entropy/<class>" (its mean where that class was found).
 
     Raises:
-        ValueError: If there is no image among the inputs.
+        ValueError: If there is no image among the inputs, or the folder cannot be made.
     """
     files = find_images(inputs, output)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     rows = []
     results = _Results(data, output, probabilities, uncertainty)
     with _table(output / "predictions.csv", task.classes, uncertainty) as write, evaluating(task):
@@ -91,6 +95,20 @@ def predict_folder(
             if report is not None:
                 report(row)
     return rows
+
+
+def require_free(output: Path) -> None:
+    """Checks that a folder holds no results yet: those of two calls side by side could not be told apart.
+
+    Raises:
+        ValueError: If it does, or if there can be no folder.
+    """
+    require_folder(output)
+    if found := [name for name in RESULTS if (output / name).exists()]:
+        raise ValueError(
+            f"output must be free of results of an earlier call, got {output}, which holds {', '.join(found)}. "
+            "Name another, or remove them."
+        )
 
 
 def readable_images(data: Reader, inputs: Iterable[Path], output: Path) -> Iterator[Batch]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from fedlight.tracking.packages import need
 from fedlight.tracking.tracker import RoundRecord, RunInfo, Status, Tracker
 from fedlight.tracking.wandb_names import flat, round_row, tested
 from fedlight.update import Evaluation
@@ -22,7 +22,12 @@ class LoggerTracker(Tracker):
     """Passes the numbers of a run to one of Lightning's loggers, under the names that they have in W&B.
 
     The step is the round. With more than 100 sites, those of single ones are left out.
+
+    Attributes:
+        package: What the logger needs beside Lightning; an extra of fedlight is called so.
     """
+
+    package: ClassVar[str] = ""
 
     def __init__(self) -> None:
         self._logger: Logger | None = None
@@ -31,7 +36,12 @@ class LoggerTracker(Tracker):
     def make_logger(self, run: RunInfo) -> Logger:
         """Makes the logger of a run, that of the same run where it is resumed."""
 
+    def check(self) -> None:
+        if self.package:
+            need(self.package, type(self).__name__, f"'fedlight[{self.package}]'")
+
     def start(self, run: RunInfo) -> None:
+        self.check()  # of a run that is scored, nothing was looked at before
         self._round, self._by_site = run.start_round, len(run.sites) <= _SITES_NAMED
         self._logger = self.make_logger(run)
         self._logger.log_hyperparams(dict(run.config))
@@ -64,10 +74,11 @@ class TensorBoardTracker(LoggerTracker):
     Look at them with ``tensorboard --logdir runs``. Nothing is sent anywhere.
     """
 
+    package = "tensorboard"
+
     def make_logger(self, run: RunInfo) -> Logger:
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        _need("tensorboard", "TensorBoardTracker", "tensorboard")
         return TensorBoardLogger(run.folder, name="", version="tensorboard", default_hp_metric=False)
 
 
@@ -79,6 +90,8 @@ class MLflowTracker(LoggerTracker):
         uri: Where to record; null writes ``mlflow.db`` in the run folder, an address sends there.
     """
 
+    package = "mlflow"
+
     def __init__(self, experiment: str = "fedlight", uri: str | None = None) -> None:
         super().__init__()
         self.experiment = experiment
@@ -87,7 +100,6 @@ class MLflowTracker(LoggerTracker):
     def make_logger(self, run: RunInfo) -> Logger:
         from lightning.pytorch.loggers import MLFlowLogger
 
-        _need("mlflow", "MLflowTracker", "mlflow")
         known = run.folder / "mlflow_id"
         logger = MLFlowLogger(
             experiment_name=self.experiment,
@@ -97,8 +109,3 @@ class MLflowTracker(LoggerTracker):
         )
         known.write_text(f"{logger.run_id}\n")
         return logger
-
-
-def _need(module: str, tracker: str, extra: str) -> None:
-    if find_spec(module) is None:
-        raise ModuleNotFoundError(f"{tracker} needs {module}. Get it with: pip install 'fedlight[{extra}]'.")

@@ -105,14 +105,22 @@ class RunInfo:
 class Tracker(ABC):
     """Records a run; only the server process has trackers.
 
-    A tracker never stops a run: the federation turns what a tracker raises into one warning and goes on without it,
-    except for the run folder's own files.
+    A tracker never stops a run that has begun: the federation turns what a tracker raises into one warning and goes on
+    without it, except for the run folder's own files.
 
     Attributes:
         overlays: Whether this tracker wants ``on_overlays``; predictions are made for it only then.
     """
 
     overlays: bool = False
+
+    def check(self) -> None:
+        """Looks, before anything is trained, whether this tracker can record at all.
+
+        Raises:
+            ModuleNotFoundError: If a package is missing.
+            ValueError: If its arguments cannot work.
+        """
 
     def start(self, run: RunInfo) -> None:
         """Opens a run, or opens it again when it is resumed (``run.start_round`` > 0)."""

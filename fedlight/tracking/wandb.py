@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedlight.tracking.background import Background
+from fedlight.tracking.packages import need
 from fedlight.tracking.tracker import RoundRecord, RunInfo, Status, Tracker
 from fedlight.tracking.wandb_names import flat, round_row, tested
 from fedlight.update import Evaluation
@@ -78,6 +79,9 @@ class WandbTracker(Tracker):
         self.log_checkpoint = log_checkpoint
         self.finish_timeout = finish_timeout
         self._background: Background[wandb.Run] | None = None
+
+    def check(self) -> None:
+        need("wandb", "WandbTracker", "wandb")
 
     def start(self, run: RunInfo) -> None:
         self._environment = _set_environment(_environment(run.folder, self.mode))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedlight.errors import DamagedFileError
+from fedlight.messages import did_you_mean
 from fedlight.run_lock import is_held
 from fedlight.tracking import ConsoleTracker, RoundRecord, RunInfo, SiteRound, read_status
 from fedlight.tracking.rows import Row
@@ -83,7 +84,7 @@ def follow(
         sleep: Waits; tests bring their own.
     """
     if not _begun(folder):
-        say(f"waiting for {folder}, in which no run has begun")
+        say(f"waiting for {folder}, in which no run has begun{_near(folder)}")
     while not _begun(folder):
         sleep(pause)
     rounds, started = Rounds(folder), False
@@ -101,6 +102,14 @@ def follow(
         if record is not None and record.status != "running":
             return _end(record, facts, tracker, say)
         sleep(pause)
+
+
+def _near(folder: Path) -> str:
+    """Offers the runs beside a folder whose names are most like its own: it may be a slip."""
+    beside = folder.absolute().parent
+    runs = [each.name for each in beside.iterdir() if is_run(each)] if beside.is_dir() else []
+    hint = did_you_mean(folder.name, runs).rstrip()
+    return f". {hint}" if hint else ""
 
 
 def round_record(rows: Sequence[Row], rounds: int) -> RoundRecord:

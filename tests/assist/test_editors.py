@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from lightning.pytorch.cli import LightningArgumentParser
 
-from fedlight.__main__ import main
+from fedlight.__main__ import HELP, main
 from fedlight.assist.schema import schema
+from fedlight.cli import FederatedCLI
+from fedlight.commands import FEDERATED
 
 jsonschema = pytest.importorskip("jsonschema")
 ROOT = Path(__file__).parents[2]
@@ -94,7 +99,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from fedlight.commands import COMMANDS
 
     path = tmp_path_factory.mktemp("completion") / "fedlight.bash"
-    path.write_text(script("bash", COMMANDS))
+    path.write_text(script("bash", COMMANDS, FEDERATED))
     return path
 
 
@@ -106,6 +111,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["fedlight", "fit", "--federation.buffers", ""], "average local recalibrate"),
         (["fedlight", "fit", "--federation.plugins+", "MixS"], "MixStyle"),
         (["fedlight", "runs", "--com"], "--compare"),
+        (["fedlight", "test", "--tta", ""], "flips square"),
         (["fedlight", "data", "pr"], "prepare"),
         (["fedlight", "data", "--longest"], "--longest_side"),
     ],
@@ -115,11 +121,44 @@ def test_bash_completes_commands_settings_and_values(bash_script: Path, words: l
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == completed
 
 
+def completed_words(script: Path, variable: str) -> set[str]:
+    (words,) = re.findall(rf"^_shtab_fedlight{variable}=\((.*)\)$", script.read_text(), re.MULTILINE)
+    return set(words.replace("'", "").split())
+
+
+def test_every_command_of_the_help_is_completed(bash_script: Path) -> None:
+    helped = set(re.findall(r"^  (\w+)  +\w", HELP.split("\n\n")[2], re.MULTILINE))
+    assert len(helped) > 15
+    assert helped == completed_words(bash_script, "_subparsers")
+
+
+class Parsed(Exception):
+    """Ends a command as soon as its parser is there."""
+
+
+@pytest.mark.parametrize("command", FEDERATED)
+def test_every_option_of_a_command_s_parser_is_completed(bash_script: Path, command: str) -> None:
+    class Cli(FederatedCLI):
+        def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+            raise Parsed(parser)
+
+    with pytest.raises(Parsed) as raised:
+        Cli([command])
+    (subcommands,) = [each for each in raised.value.args[0]._actions if isinstance(each, argparse._SubParsersAction)]
+    options = {name for action in subcommands.choices[command]._actions for name in action.option_strings}
+    own = {name for name in options if "." not in name or name.startswith("--federation.")}
+    groups = {"--federation", "--trainer"}  # take a file of settings, which nobody writes
+    missing = {name for name in own - groups if not name.endswith((".help", "+"))}
+    assert missing - completed_words(bash_script, f"_{command}_option_strings") == set()
+
+
 def test_the_parts_of_a_command_that_are_completed_are_those_that_it_has() -> None:
     from fedlight.assist.completion import PARTS
     from fedlight.commands import DATA
+    from fedlight.deploy.command import USE
 
     assert PARTS["data"] == DATA
+    assert re.findall(r"\w+", USE.partition("deploy ")[2].replace(" or ", " ")) == list(PARTS["deploy"])
 
 
 def test_completion_without_shtab_says_what_to_install(

@@ -173,6 +173,9 @@ def test_for_volumes_another_start_is_named(tmp_path: Path, capsys: pytest.Captu
     volume_site(tmp_path / "data", "a", cases=1)
     assert main(["init", "data", "--yes"]) == 2
     assert "looks at images, and a has volumes. Start from configs/volumes.yaml" in capsys.readouterr().err
+    volume_site(tmp_path / "data", "b", cases=1)
+    assert main(["init", "data", "--yes"]) == 2
+    assert "looks at images, and a, b have volumes." in capsys.readouterr().err
 
 
 def test_a_broken_image_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlight import cli, commands
+from fedlight import commands
 from fedlight.deploy import light as deploy
 from tests.benchmark.report.browser import CHROMIUM, look
 from tests.docs.pages import ROOT
@@ -106,7 +106,7 @@ def test_no_mark_of_markdown_is_left_over(site: Path) -> None:
 
 def every_command() -> Iterator[str]:
     yield ""
-    yield from {*cli.COMMANDS, *commands.COMMANDS} - {"data"}
+    yield from {*commands.FEDERATED, *commands.COMMANDS} - {"data"}
     yield from (f"data {name}" for name in commands.DATA)
     yield from (f"deploy {name}" for name in ("init", *deploy.COMMANDS))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from fedlight.tracking import Fanout, MLflowTracker, RunInfo, TensorBoardTracker, Tracker
+from fedlight.tracking import Fanout, MLflowTracker, RunInfo, TensorBoardTracker, Tracker, WandbTracker
 from fedlight.tracking.lightning_loggers import LoggerTracker
 from fedlight.update import Evaluation
 
@@ -74,8 +75,19 @@ def test_a_missing_package_is_one_warning_and_the_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("fedlight.tracking.lightning_loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("fedlight.tracking.packages.find_spec", lambda name: None)
     with caplog.at_level(logging.WARNING):
         whole(Fanout(optional=[tracker]), run, record)
     assert len(caplog.records) == 1
-    assert f"needs {module}. Get it with: pip install 'fedlight[{module}]'." in caplog.text
+    assert f"needs {module}, which is not installed. Get it with: pip install 'fedlight[{module}]'." in caplog.text
+
+
+def test_every_tracker_says_before_a_run_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlight.tracking.packages.find_spec", lambda name: None)
+    for tracker, install in (
+        (TensorBoardTracker(), "'fedlight[tensorboard]'"),
+        (MLflowTracker(), "'fedlight[mlflow]'"),
+        (WandbTracker(), "wandb"),
+    ):
+        with pytest.raises(ModuleNotFoundError, match=re.escape(f"pip install {install}.")):
+            tracker.check()

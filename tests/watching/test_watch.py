@@ -55,6 +55,19 @@ def test_a_run_that_was_not_there_yet_is_shown_as_its_own_console_shows_it(tmp_p
     assert said == [f"waiting for {folder}, in which no run has begun"]
 
 
+def test_a_run_of_nearly_that_name_is_offered(tmp_path: Path) -> None:
+    whole(tmp_path / "retina")
+    said: list[str] = []
+    script = Script(lambda: whole(tmp_path / "retnia"))
+    assert follow(tmp_path / "retnia", screen()[0], said.append, sleep=script) == 0
+    waiting = f"waiting for {tmp_path / 'retnia'}, in which no run has begun"
+    assert said == [f"{waiting}. Did you mean retina?"]
+    said.clear()
+    script = Script(lambda: whole(tmp_path / "heart"))
+    assert follow(tmp_path / "heart", screen()[0], said.append, sleep=script) == 0
+    assert said == [f"waiting for {tmp_path / 'heart'}, in which no run has begun"]
+
+
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("failed", 1), ("interrupted", 130)])
 def test_the_exit_code_is_that_of_the_run(status: str, code: int, tmp_path: Path) -> None:
     tracker, seen = screen()
