@@ -32,7 +32,7 @@ CONNECTION = "federation"
 
 _LOOK = 0.2  # seconds between looks at a run's log
 _FREED = 5.0  # seconds after which a port is free whose server has been killed
-_LET_IN = 20.0  # seconds in which a node that is not let in tries again; a server registers keys within ten
+_LET_IN = 30.0  # seconds in which a node that is not let in tries again; a server registers keys within ten
 _AGAIN = 3.0  # seconds between two tries
 _REFUSED = "code: 2004"  # what Flower's SuperNode says then
 _HEARD = 5.0  # seconds to read what a program has said that has ended
