@@ -183,6 +183,7 @@ class ClippedChange(ClientPlugin):
         clip: The bound in the first round; infinite never shortens.
     """
 
+    example_independent = True
     null: ClassVar[Mapping[str, Any]] = {"clip": float("inf")}
 
     def __init__(self, clip: float = 0.1) -> None:
