@@ -15,14 +15,16 @@ The server is trusted: it sees single changes. With fewer than about a hundred s
 as what all of them learn: expect a useless model or an epsilon that promises nothing, and protect patients instead
 (``federation.example_privacy``). Secure aggregation: no, as the server counts every site alike and not by its weight; a
 plain sum would do. Cost: 1.01 times FedAvg's time. Settings that matter: ``noise``, 0.3 to 1 for a thousand sites;
-``clip``, the bound of the first round, which then grows or shrinks by about a tenth a round;
-``federation.sampling: poisson`` with a small ``federation.cohort``, without which epsilon is that of a site that takes
-part in every round.
+``clip``, the bound of the first round, which then grows or shrinks by about a tenth a round. Epsilon is that of a site
+that takes part in every round: it holds against the other sites too, all of which are sent the run's seed and the
+cohort. ``amplified`` with ``federation.sampling: poisson`` and a small ``federation.cohort`` says the smaller epsilon
+that holds only against outsiders, who see models and know neither the seed nor who took part.
 
 Deviations: every site counts alike, whatever its cases. Under ``sampling: fixed`` m is the number that was drawn, and
-no amplification is charged. s_b is m/20 as in the paper, but at least z, without which few sites would leave no
-z_delta. Amplification takes for granted that who takes part is not known: cohorts are drawn by the run's seed, so keep
-that from those against whom you protect. Draws below ``min_sites`` are repeated, so leave that at 1. The length of a
+nothing is ever amplified. s_b is m/20 as in the paper, but at least z, without which few sites would leave no
+z_delta. Amplification takes for granted that who takes part is not known: cohorts are drawn by the run's seed, so the
+sites can tell, and it is off by default. A draw of no site is repeated, which is not accounted for: let a round expect
+ten sites or more, of which none come once in 20 000 draws. The length of a
 change is over all trainable parameters that are shared; running statistics and what plugins share are not covered.
 Noise comes from the operating system, so two runs differ. A round that is trained again after a crash is charged once.
 """
@@ -69,6 +71,8 @@ class DPFedAvg(AveragingAggregator):
         quantile: Share of the changes that are to be shorter than the bound.
         delta: Probability with which epsilon may not hold.
         accountant: rdp is fast; prv is tighter and takes seconds.
+        amplified: Whether Poisson sampling makes epsilon smaller, which is true only for those who know neither the
+            run's seed nor who took part: outsiders, not sites.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class DPFedAvg(AveragingAggregator):
         quantile: float = 0.5,
         delta: float = 1e-5,
         accountant: Accountant = "rdp",
+        amplified: bool = False,
     ) -> None:
         self.noise = noise
         self.clip = clip
@@ -86,6 +91,7 @@ class DPFedAvg(AveragingAggregator):
         self.quantile = quantile
         self.delta = delta
         self.accountant: Accountant = accountant
+        self.amplified = amplified
         self._bound = Bound(clip)
         self._charges: tuple[Charge, ...] = ()
         self._warned = False
@@ -112,11 +118,11 @@ class DPFedAvg(AveragingAggregator):
     def begin(self, context: RoundContext, params: State) -> None:
         super().begin(context, params)
         self._weights = dict.fromkeys(context.sites, 1.0)
-        self._rate = context.rate
+        self._rate = context.rate if self.amplified else 1.0
         # under Poisson sampling how many were drawn may not matter
         self._expected = context.rate * len(context.sites) if context.rate < 1 else float(len(context.cohort))
         self._within: list[float] = []
-        self._warn(len(context.sites))
+        self._warn(len(context.sites), context.rate)
 
     def add(self, update: Update) -> None:
         super().add(update)
@@ -165,9 +171,14 @@ class DPFedAvg(AveragingAggregator):
             shorter = (sum(self._within) + noise) / self._expected
             self._bound.clip = followed(self._bound.clip, shorter, self.quantile, self.clip_lr)
 
-    def _warn(self, sites: int) -> None:
-        if sites < FEW and self.noise and not self._warned:
-            self._warned = True
+    def _warn(self, sites: int, rate: float) -> None:
+        warned, self._warned = self._warned or not self.noise, True
+        if self.amplified and rate < 1 and not warned:
+            log.warning(
+                "epsilon of DPFedAvg is amplified: it holds against those who see models and know neither the seed nor "
+                "who took part, so not against the sites"
+            )
+        if sites < FEW and not warned:
             log.warning(
                 "DPFedAvg protects whole sites, of which there are %d: with fewer than about %d, expect a useless "
                 "model or an epsilon that promises nothing. To protect patients, use example_privacy",

@@ -37,6 +37,9 @@ class Aggregator(Plugin):
 
     kind: ClassVar[str] = "aggregator"
 
+    amplified: bool = False
+    """True if what it says of privacy counts on every site being drawn by chance alone, which nobody sees."""
+
     @abstractmethod
     def begin(self, context: RoundContext, params: State) -> None:
         """Opens a round.

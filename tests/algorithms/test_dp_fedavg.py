@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,15 @@ import torch
 from fedlight_algorithms import DPFedAvg, FedAvg
 from fedlight_algorithms.dp_fedavg import ClippedChange, followed, noise_of_model
 
+from fedlight.federation import Federation
+from fedlight.preparation import ConfigError
 from fedlight.privacy import secret
 from fedlight.privacy.accounting import opacus_accountant
 from fedlight.state import State, digest, parameters_of
 from fedlight.update import Update
 from tests.contracts.harness import Clinic, aggregate, context_of, task
+
+Federate = Callable[..., Federation]
 
 
 def moved(change: float, within: float | None = None, site: str = "A") -> Update:
@@ -115,15 +120,16 @@ def test_noise_is_rounded_once() -> None:
     assert result.item() == 1
 
 
-@pytest.mark.parametrize("rate", [0.25, 1.0])
-def test_epsilon_is_that_of_opacus_for_the_same_rounds(rate: float) -> None:
-    plugin = DPFedAvg(noise=2.0)
+@pytest.mark.parametrize(("rate", "amplified", "charged"), [(0.25, True, 0.25), (0.25, False, 1.0), (1.0, True, 1.0)])
+def test_epsilon_is_that_of_opacus_for_the_same_rounds(rate: float, amplified: bool, charged: float) -> None:
+    """Sites know who was drawn, so a draw makes epsilon smaller only where one asks for that of outsiders."""
+    plugin = DPFedAvg(noise=2.0, amplified=amplified)
     theirs = opacus_accountant("rdp")
     for _ in range(3):
         plugin.begin(replace(context_of(tuple("ABCD")), rate=rate), {"w": torch.tensor([0.0])})
         plugin.add(moved(1.0, within=1.0))
         plugin.finish()
-        theirs.step(noise_multiplier=2.0, sample_rate=rate)
+        theirs.step(noise_multiplier=2.0, sample_rate=charged)
     again = DPFedAvg(noise=2.0)
     again.load_state_dict(plugin.state_dict())
     assert again.report()["epsilon"] == plugin.report()["epsilon"] == theirs.get_epsilon(delta=1e-5)
@@ -135,6 +141,27 @@ def test_few_sites_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
         plugin.begin(context_of(), {})
     (record,) = caplog.records
     assert "of which there are 3: with fewer than about 100" in record.message
+
+
+def test_an_amplified_epsilon_says_whom_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
+    context = replace(context_of(tuple(map(str, range(100)))), rate=0.25)
+    for plugin in (DPFedAvg(), DPFedAvg(amplified=True)):
+        plugin.begin(context, {})
+        plugin.begin(context, {})
+    (record,) = caplog.records
+    assert "so not against the sites" in record.message
+
+
+@pytest.mark.parametrize("min_sites", [1, 2])
+def test_repeated_draws_are_not_called_amplified(federate: Federate, min_sites: int) -> None:
+    chance: Any = {"sampling": "poisson", "cohort": 0.5, "min_sites": min_sites}
+    federation = federate(aggregator=DPFedAvg(amplified=True), **chance)
+    if min_sites == 1:
+        federation._cohorts(("A", "B", "C"))
+        return
+    with pytest.raises(ConfigError, match="min_sites must be 1 with poisson sampling and an amplified DPFedAvg, got 2"):
+        federation._cohorts(("A", "B", "C"))
+    federate(aggregator=DPFedAvg(), **chance)._cohorts(("A", "B", "C"))
 
 
 @pytest.mark.parametrize(
