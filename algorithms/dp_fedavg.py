@@ -26,7 +26,8 @@ z_delta. Amplification takes for granted that who takes part is not known: cohor
 sites can tell, and it is off by default. A draw of no site is repeated, which is not accounted for: let a round expect
 ten sites or more, of which none come once in 20 000 draws. The length of a
 change is over all trainable parameters that are shared; running statistics and what plugins share are not covered.
-Noise comes from the operating system, so two runs differ. A round that is trained again after a crash is charged once.
+Noise comes from the operating system, so two runs differ. A round is charged in
+``privacy.json`` of the run folder before its model exists, and again if it is trained again after a crash.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -44,7 +46,7 @@ from fedlight.plugins import ClientPlugin, Disclosure
 from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.privacy import secret
-from fedlight.privacy.accounting import Accountant, Charge, epsilon, joined, opacus_accountant
+from fedlight.privacy.accounting import Accountant, Charge, Ledger, epsilon, opacus_accountant
 from fedlight.state import State, load, zip_map
 from fedlight.update import Broadcast, RoundContext, Update
 
@@ -93,7 +95,7 @@ class DPFedAvg(AveragingAggregator):
         self.accountant: Accountant = accountant
         self.amplified = amplified
         self._bound = Bound(clip)
-        self._charges: tuple[Charge, ...] = ()
+        self._ledger = Ledger()
         self._warned = False
 
     def validate(self) -> None:
@@ -114,6 +116,10 @@ class DPFedAvg(AveragingAggregator):
         half = ClippedChange(self.clip)
         half.bound = self._bound
         return half
+
+    def open(self, folder: Path) -> None:
+        known, self._ledger = self._ledger, Ledger(folder / "privacy.json")
+        self._ledger.restore(known.rows())
 
     def begin(self, context: RoundContext, params: State) -> None:
         super().begin(context, params)
@@ -136,6 +142,7 @@ class DPFedAvg(AveragingAggregator):
         return super().finish()
 
     def step(self, start: State, mean: State) -> State:
+        self._ledger.add(Charge(self.noise, self._rate, 1))  # first, as the model may leave before a crash
         share = self._mean.total / self._expected
         moved = mean if share == 1 else zip_map(lambda w, mean: w + share * (mean - w), start, mean)
         if self.noise:
@@ -143,20 +150,19 @@ class DPFedAvg(AveragingAggregator):
             deviation = noise_of_model(self.noise, bits) * self._bound.clip / self._expected
             moved = zip_map(lambda w: secret.noisy(w, secret.normal(w.shape), deviation), moved)
         self._follow()
-        self._charges = tuple(joined([*self._charges, Charge(self.noise, self._rate, 1)]))
         return moved
 
     def report(self) -> Mapping[str, float]:
-        spent = {"epsilon": epsilon(self._charges, self.delta, self.accountant)} if self.noise else {}
+        spent = {"epsilon": epsilon(self._ledger.charges, self.delta, self.accountant)} if self.noise else {}
         return {**spent, "clip": self._bound.clip}
 
     def state_dict(self) -> dict[str, Any]:
-        charges = [[charge.noise, charge.rate, charge.steps] for charge in self._charges]
+        charges = [[charge.noise, charge.rate, charge.steps] for charge in self._ledger.charges]
         return {"clip": self._bound.clip, "charges": charges}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._bound.clip = state["clip"]
-        self._charges = tuple(Charge(*charge) for charge in state["charges"])
+        self._ledger.restore([asdict(Charge(*charge)) for charge in state["charges"]])
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

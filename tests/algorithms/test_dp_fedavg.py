@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from fedlight_algorithms.dp_fedavg import ClippedChange, followed, noise_of_mode
 from fedlight.federation import Federation
 from fedlight.preparation import ConfigError
 from fedlight.privacy import secret
-from fedlight.privacy.accounting import opacus_accountant
+from fedlight.privacy.accounting import Charge, Ledger, epsilon, opacus_accountant
 from fedlight.state import State, digest, parameters_of
 from fedlight.update import Update
+from tests.conftest import small_sites, small_task
 from tests.contracts.harness import Clinic, aggregate, context_of, task
 
 Federate = Callable[..., Federation]
@@ -133,6 +135,43 @@ def test_epsilon_is_that_of_opacus_for_the_same_rounds(rate: float, amplified: b
     again = DPFedAvg(noise=2.0)
     again.load_state_dict(plugin.state_dict())
     assert again.report()["epsilon"] == plugin.report()["epsilon"] == theirs.get_epsilon(delta=1e-5)
+
+
+def test_what_was_spent_stays_spent_when_a_round_is_trained_again(tmp_path: Path) -> None:
+    """A crash after the second round was aggregated and before it was saved: two rounds that count cost three."""
+    first = DPFedAvg(noise=2.0)
+    first.open(tmp_path)
+    saved = _played(first)
+    _played(first)
+    resumed = DPFedAvg(noise=2.0)
+    resumed.load_state_dict(saved)
+    resumed.open(tmp_path)
+    _played(resumed)
+    assert Ledger(tmp_path / "privacy.json").charges == (Charge(2.0, 1.0, 3),)
+    assert resumed.report()["epsilon"] == epsilon([Charge(2.0, 1.0, 3)], 1e-5, "rdp")
+
+
+def test_a_lost_file_is_made_again_from_the_saved_rounds(tmp_path: Path) -> None:
+    plugin = DPFedAvg(noise=2.0)
+    plugin.load_state_dict(_played(DPFedAvg(noise=2.0)))
+    plugin.open(tmp_path)
+    assert Ledger(tmp_path / "privacy.json").charges == (Charge(2.0, 1.0, 1),)
+
+
+def test_a_run_charges_before_the_round_is_saved(federate: Federate) -> None:
+    run: Any = {"rounds": 2, "aggregator": DPFedAvg()}
+    folder = federate(**run).fit(small_task(), small_sites())
+    (folder.rounds / "00002.safetensors").unlink()
+    again = federate(**run).fit(small_task(), small_sites(), ckpt_path="last")
+    assert Ledger(again.path / "privacy.json").charges == (Charge(1.0, 1.0, 3),)
+
+
+def _played(plugin: DPFedAvg) -> Any:
+    """Plays a round and returns what is saved after it."""
+    plugin.begin(context_of(tuple("ABCD")), {"w": torch.tensor([0.0])})
+    plugin.add(moved(1.0, within=1.0))
+    plugin.finish()
+    return plugin.state_dict()
 
 
 def test_few_sites_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
