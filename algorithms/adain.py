@@ -44,6 +44,8 @@ class AdaIN(MomentBank):
         min_images: A site that saw fewer different images in a round shares nothing.
     """
 
+    example_independent = True
+
     def __init__(
         self, p: float = 0.5, stages: Sequence[str] = ("encoder1",), spread: float = 1.0, min_images: int = 5
     ) -> None:

@@ -51,6 +51,7 @@ class AmplitudeMix(AmplitudeBank):
         min_images: A site that saw fewer different images in a round shares nothing.
     """
 
+    example_independent = True
     null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
 
     def __init__(

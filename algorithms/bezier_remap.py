@@ -39,6 +39,7 @@ class BezierRemap(ImageStyle):
         monotone: Whether a curve only rises or only falls; if not, all heights are drawn and it may turn.
     """
 
+    example_independent = True
     null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
 
     def __init__(self, p: float = 0.5, falling: float = 0.0, monotone: bool = True) -> None:

@@ -56,6 +56,7 @@ class BigAug(ImageStyle):
         perturbation: Greatest relative change of the contrast and shift with it.
     """
 
+    example_independent = True
     null: ClassVar[Mapping[str, Any]] = {"p": 0.0}
 
     def __init__(

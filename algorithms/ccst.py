@@ -48,6 +48,8 @@ class CCST(MomentBank):
         min_images: A site that saw fewer different images in a round shares nothing.
     """
 
+    example_independent = True
+
     def __init__(
         self,
         p: float = 0.75,

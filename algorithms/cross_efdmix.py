@@ -52,6 +52,7 @@ class CrossEFDMix(StyleBank):
         min_images: A site that saw fewer different images in a round shares nothing.
     """
 
+    example_independent = True
     style = "quantiles of channels"
 
     def __init__(

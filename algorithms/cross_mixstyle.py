@@ -42,6 +42,8 @@ class CrossMixStyle(MomentBank):
         min_images: A site that saw fewer different images in a round shares nothing.
     """
 
+    example_independent = True
+
     def __init__(
         self,
         p: float = 0.5,

@@ -15,16 +15,19 @@ The server is trusted: it sees single changes. With fewer than about a hundred s
 as what all of them learn: expect a useless model or an epsilon that promises nothing, and protect patients instead
 (``federation.example_privacy``). Secure aggregation: no, as the server counts every site alike and not by its weight; a
 plain sum would do. Cost: 1.01 times FedAvg's time. Settings that matter: ``noise``, 0.3 to 1 for a thousand sites;
-``clip``, the bound of the first round, which then grows or shrinks by about a tenth a round;
-``federation.sampling: poisson`` with a small ``federation.cohort``, without which epsilon is that of a site that takes
-part in every round.
+``clip``, the bound of the first round, which then grows or shrinks by about a tenth a round. Epsilon is that of a site
+that takes part in every round: it holds against the other sites too, all of which are sent the run's seed and the
+cohort. ``amplified`` with ``federation.sampling: poisson`` and a small ``federation.cohort`` says the smaller epsilon
+that holds only against outsiders, who see models and know neither the seed nor who took part.
 
 Deviations: every site counts alike, whatever its cases. Under ``sampling: fixed`` m is the number that was drawn, and
-no amplification is charged. s_b is m/20 as in the paper, but at least z, without which few sites would leave no
-z_delta. Amplification takes for granted that who takes part is not known: cohorts are drawn by the run's seed, so keep
-that from those against whom you protect. Draws below ``min_sites`` are repeated, so leave that at 1. The length of a
+nothing is ever amplified. s_b is m/20 as in the paper, but at least z, without which few sites would leave no
+z_delta. Amplification takes for granted that who takes part is not known: cohorts are drawn by the run's seed, so the
+sites can tell, and it is off by default. A draw of no site is repeated, which is not accounted for: let a round expect
+ten sites or more, of which none come once in 20 000 draws. The length of a
 change is over all trainable parameters that are shared; running statistics and what plugins share are not covered.
-Noise comes from the operating system, so two runs differ. A round that is trained again after a crash is charged once.
+Noise comes from the operating system, so two runs differ. A round is charged in
+``privacy.json`` of the run folder before its model exists, and again if it is trained again after a crash.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -42,7 +46,7 @@ from fedlight.plugins import ClientPlugin, Disclosure
 from fedlight.plugins.averaging import AveragingAggregator
 from fedlight.plugins.client_plugin import Statistics
 from fedlight.privacy import secret
-from fedlight.privacy.accounting import Accountant, Charge, epsilon, joined, opacus_accountant
+from fedlight.privacy.accounting import Accountant, Charge, Ledger, epsilon, opacus_accountant
 from fedlight.state import State, load, zip_map
 from fedlight.update import Broadcast, RoundContext, Update
 
@@ -73,6 +77,8 @@ class DPFedAvg(AveragingAggregator):
         quantile: Share of the changes that are to be shorter than the bound.
         delta: Probability with which epsilon may not hold.
         accountant: rdp is fast; prv is tighter and takes seconds.
+        amplified: Whether Poisson sampling makes epsilon smaller, which is true only for those who know neither the
+            run's seed nor who took part: outsiders, not sites.
     """
 
     bounded = True
@@ -85,6 +91,7 @@ class DPFedAvg(AveragingAggregator):
         quantile: float = 0.5,
         delta: float = 1e-5,
         accountant: Accountant = "rdp",
+        amplified: bool = False,
     ) -> None:
         self.noise = noise
         self.clip = clip
@@ -92,8 +99,9 @@ class DPFedAvg(AveragingAggregator):
         self.quantile = quantile
         self.delta = delta
         self.accountant: Accountant = accountant
+        self.amplified = amplified
         self._bound = Bound(clip)
-        self._charges: tuple[Charge, ...] = ()
+        self._ledger = Ledger()
         self._warned = False
 
     def validate(self) -> None:
@@ -117,14 +125,18 @@ class DPFedAvg(AveragingAggregator):
         half.bound = self._bound
         return half
 
+    def open(self, folder: Path) -> None:
+        known, self._ledger = self._ledger, Ledger(folder / "privacy.json")
+        self._ledger.restore(known.rows())
+
     def begin(self, context: RoundContext, params: State) -> None:
         super().begin(context, params)
         self._weights = dict.fromkeys(context.sites, 1.0)
-        self._rate = context.rate
+        self._rate = context.rate if self.amplified else 1.0
         # under Poisson sampling how many were drawn may not matter
         self._expected = context.rate * len(context.sites) if context.rate < 1 else float(len(context.cohort))
         self._within: list[float] = []
-        self._warn(len(context.sites))
+        self._warn(len(context.sites), context.rate)
 
     def add(self, update: Update) -> None:
         super().add(update)
@@ -138,6 +150,7 @@ class DPFedAvg(AveragingAggregator):
         return super().finish()
 
     def step(self, start: State, mean: State) -> State:
+        self._ledger.add(Charge(self.noise, self._rate, 1))  # first, as the model may leave before a crash
         share = self._mean.total / self._expected
         moved = mean if share == 1 else zip_map(lambda w, mean: w + share * (mean - w), start, mean)
         if self.noise:
@@ -145,20 +158,19 @@ class DPFedAvg(AveragingAggregator):
             deviation = noise_of_model(self.noise, bits) * self._bound.clip / self._expected
             moved = zip_map(lambda w: secret.noisy(w, secret.normal(w.shape), deviation), moved)
         self._follow()
-        self._charges = tuple(joined([*self._charges, Charge(self.noise, self._rate, 1)]))
         return moved
 
     def report(self) -> Mapping[str, float]:
-        spent = {"epsilon": epsilon(self._charges, self.delta, self.accountant)} if self.noise else {}
+        spent = {"epsilon": epsilon(self._ledger.charges, self.delta, self.accountant)} if self.noise else {}
         return {**spent, "clip": self._bound.clip}
 
     def state_dict(self) -> dict[str, Any]:
-        charges = [[charge.noise, charge.rate, charge.steps] for charge in self._charges]
+        charges = [[charge.noise, charge.rate, charge.steps] for charge in self._ledger.charges]
         return {"clip": self._bound.clip, "charges": charges}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._bound.clip = state["clip"]
-        self._charges = tuple(Charge(*charge) for charge in state["charges"])
+        self._ledger.restore([asdict(Charge(*charge)) for charge in state["charges"]])
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -173,9 +185,14 @@ class DPFedAvg(AveragingAggregator):
             shorter = (sum(self._within) + noise) / self._expected
             self._bound.clip = followed(self._bound.clip, shorter, self.quantile, self.clip_lr)
 
-    def _warn(self, sites: int) -> None:
-        if sites < FEW and self.noise and not self._warned:
-            self._warned = True
+    def _warn(self, sites: int, rate: float) -> None:
+        warned, self._warned = self._warned or not self.noise, True
+        if self.amplified and rate < 1 and not warned:
+            log.warning(
+                "epsilon of DPFedAvg is amplified: it holds against those who see models and know neither the seed nor "
+                "who took part, so not against the sites"
+            )
+        if sites < FEW and not warned:
             log.warning(
                 "DPFedAvg protects whole sites, of which there are %d: with fewer than about %d, expect a useless "
                 "model or an epsilon that promises nothing. To protect patients, use example_privacy",
@@ -191,6 +208,7 @@ class ClippedChange(ClientPlugin):
         clip: The bound in the first round; infinite never shortens.
     """
 
+    example_independent = True
     null: ClassVar[Mapping[str, Any]] = {"clip": float("inf")}
 
     def __init__(self, clip: float = 0.1) -> None:

@@ -49,6 +49,7 @@ class HistogramMatching(MeanReference):
         min_images: A site that saw fewer different images in the first round shares nothing.
     """
 
+    example_independent = True
     null: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
     measured = "quantiles of every channel of the images"

@@ -43,6 +43,8 @@ class StyleExploration(MomentBank):
         min_images: A site that saw fewer different images in a round shares nothing.
     """
 
+    example_independent = True
+
     def __init__(
         self, p: float = 0.5, alpha: float = 1.0, stages: Sequence[str] = ("encoder1",), min_images: int = 5
     ) -> None:

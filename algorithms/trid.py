@@ -38,6 +38,8 @@ class TriD(BatchStyle):
         eps: Added to variances before the root.
     """
 
+    example_independent = True
+
     def __init__(self, p: float = 0.5, stages: Sequence[str] = ("encoder1", "encoder2"), eps: float = 1e-6) -> None:
         self.p = p
         self.stages = stages

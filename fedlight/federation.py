@@ -756,6 +756,12 @@ class Federation:
                 f"sampling must be fixed with {type(self.schedule).__name__} where it is speed that decides on who "
                 "takes part, got poisson: privacy would be accounted as if chance alone did. Leave it out."
             )
+        if self.sampling == "poisson" and self.aggregator.amplified and self.min_sites > 1:
+            raise ConfigError(
+                f"min_sites must be 1 with poisson sampling and an amplified {type(self.aggregator).__name__}, got "
+                f"{self.min_sites}: smaller draws are repeated, so sites take part more often than epsilon presumes. "
+                "Leave it out, or amplified."
+            )
         try:
             self.schedule.check(len(sites), self.min_sites)
             if self.rounds > self.schedule.most:

@@ -192,9 +192,12 @@ class Run:
 
         Raises:
             ConfigError: If what a site kept is missing or damaged; going on would silently start it anew.
+            DamagedFileError: If what the aggregator has spent cannot be read.
         """
         self.executor = executor
         self._check_sites()
+        if not self.info.scoring:
+            self.server.aggregator.open(self.folder.path)
         if not (self.fresh or self.info.scoring):  # only now, as it cannot be undone
             self.folder.rewind(self.server.round, self._counted)
         self.num_samples = executor.open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fedlight.plugins.plugin import Plugin
@@ -39,6 +40,18 @@ class Aggregator(Plugin):
     """
 
     kind: ClassVar[str] = "aggregator"
+
+    amplified: bool = False
+    """True if what it says of privacy counts on every site being drawn by chance alone, which nobody sees."""
+
+    def open(self, folder: Path) -> None:
+        """Takes the run's folder before the first round that is trained, after ``load_state_dict``.
+
+        Only for what is to stay written when a resume goes back behind a round; all else belongs to ``state_dict``.
+
+        Raises:
+            DamagedFileError: If what was written there cannot be read.
+        """
 
     @abstractmethod
     def begin(self, context: RoundContext, params: State) -> None:

@@ -31,7 +31,12 @@ class ClientPlugin(Plugin, Callback):
     """
 
     example_independent: ClassVar[bool] = True
-    """False for anything that mixes the examples of a batch (refused under example-level differential privacy)."""
+    """False for anything that mixes the examples of a batch (refused under example-level differential privacy).
+
+    True in the body of a plugin's own class declares that no image has a part in what becomes of another one, and that
+    nothing measured on images is shared but by ``ImageMeans``. Under example-level privacy a plugin with
+    ``transform_batch``, ``restyle``, ``on_round_start`` or ``on_round_end`` is refused without that declaration.
+    """
 
     needs_shared: ClassVar[bool] = False
     """True for what works on the model that the sites share: refused where every parameter stays at its site."""

@@ -39,6 +39,9 @@ REFUSED = {
 }
 """Hooks that see or change more than single images, and what a plugin does with them."""
 
+AT_SITES = ("transform_batch", "restyle", "on_round_start", "on_round_end")
+"""Hooks that see images or the module and may stay, where the plugin's own class declares its independence."""
+
 SLACK = 1e-6
 """By how much a budget may be exceeded: rounding only."""
 
@@ -127,9 +130,14 @@ def check_run(aggregator: Aggregator, plugins: Sequence[ClientPlugin], trainer: 
         name = type(aggregator).__name__
         raise ValueError(f"aggregator must not ask for losses on training cases, as {name} does. Use FedAvg.")
     for plugin in plugins:
+        name = type(plugin).__name__
         if (reason := refusal(plugin)) is not None:
-            name = type(plugin).__name__
             raise ValueError(f"{name} {reason}, which no noise of example_privacy covers. Leave {name} or that out.")
+        if (hook := undeclared(plugin)) is not None:
+            raise ValueError(
+                f"{name} must say example_independent = True in its own class body, got none beside {hook}. Say so if "
+                f"images do not meet in what it does and shares, or leave {name} or example_privacy out."
+            )
     _check_trainer(trainer)
 
 
@@ -146,7 +154,17 @@ def refusal(plugin: ClientPlugin) -> str | None:
     return None
 
 
-_LIGHTNING = [name for name in vars(Callback) if name.startswith("on_")]
+def undeclared(plugin: ClientPlugin) -> str | None:
+    """Names a hook with which a plugin could mix images or share them, where its class does not say that it does not.
+
+    What a base class says does not count: it cannot know what its subclasses make of it.
+    """
+    if "example_independent" in vars(type(plugin)):
+        return None
+    return next((hook for hook in AT_SITES if getattr(type(plugin), hook) is not getattr(ClientPlugin, hook)), None)
+
+
+_LIGHTNING = [name for name in vars(Callback) if name.startswith("on_") or name in ("setup", "teardown")]
 
 
 def _check_trainer(trainer: Mapping[str, Any]) -> None:

@@ -178,6 +178,7 @@ def _round_line(record: RoundRecord) -> Text:
     parts += _dice(record.evaluations)
     if "epsilon" in record.metrics:
         parts.append(f"epsilon {record.metrics['epsilon']:.2f}")
+    parts += _spent(record.sites)
     if "round" in record.seconds:
         parts.append(duration(record.seconds["round"]))
     return Text("  ".join(parts), "bold").append("  best so far" if record.selected else "", "green")
@@ -207,6 +208,13 @@ def _dice(evaluations: Sequence[Evaluation]) -> Iterator[str]:
     if last is not None:
         yield f"Dice {cell('dice', mean(evaluations, 'dice'))}"
         yield f"worst {cell('dice', last.metrics['dice'])} ({last.site})"
+
+
+def _spent(sites: Sequence[SiteRound]) -> Iterator[str]:
+    spent = {site.site: site.metrics["epsilon"] for site in sites if "epsilon" in site.metrics}
+    if spent:
+        most = max(spent, key=spent.__getitem__)
+        yield f"epsilon {spent[most]:.2f} ({most})"
 
 
 def _site_line(name: str, worked: SiteRound | None, evaluation: Evaluation | None) -> Text:

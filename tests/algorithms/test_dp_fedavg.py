@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,16 @@ import torch
 from fedlight_algorithms import DPFedAvg, FedAvg
 from fedlight_algorithms.dp_fedavg import ClippedChange, followed, noise_of_model
 
+from fedlight.federation import Federation
+from fedlight.preparation import ConfigError
 from fedlight.privacy import secret
-from fedlight.privacy.accounting import opacus_accountant
+from fedlight.privacy.accounting import Charge, Ledger, epsilon, opacus_accountant
 from fedlight.state import State, digest, parameters_of
 from fedlight.update import Update
+from tests.conftest import small_sites, small_task
 from tests.contracts.harness import Clinic, aggregate, context_of, task
+
+Federate = Callable[..., Federation]
 
 
 def moved(change: float, within: float | None = None, site: str = "A") -> Update:
@@ -115,18 +122,56 @@ def test_noise_is_rounded_once() -> None:
     assert result.item() == 1
 
 
-@pytest.mark.parametrize("rate", [0.25, 1.0])
-def test_epsilon_is_that_of_opacus_for_the_same_rounds(rate: float) -> None:
-    plugin = DPFedAvg(noise=2.0)
+@pytest.mark.parametrize(("rate", "amplified", "charged"), [(0.25, True, 0.25), (0.25, False, 1.0), (1.0, True, 1.0)])
+def test_epsilon_is_that_of_opacus_for_the_same_rounds(rate: float, amplified: bool, charged: float) -> None:
+    """Sites know who was drawn, so a draw makes epsilon smaller only where one asks for that of outsiders."""
+    plugin = DPFedAvg(noise=2.0, amplified=amplified)
     theirs = opacus_accountant("rdp")
     for _ in range(3):
         plugin.begin(replace(context_of(tuple("ABCD")), rate=rate), {"w": torch.tensor([0.0])})
         plugin.add(moved(1.0, within=1.0))
         plugin.finish()
-        theirs.step(noise_multiplier=2.0, sample_rate=rate)
+        theirs.step(noise_multiplier=2.0, sample_rate=charged)
     again = DPFedAvg(noise=2.0)
     again.load_state_dict(plugin.state_dict())
     assert again.report()["epsilon"] == plugin.report()["epsilon"] == theirs.get_epsilon(delta=1e-5)
+
+
+def test_what_was_spent_stays_spent_when_a_round_is_trained_again(tmp_path: Path) -> None:
+    """A crash after the second round was aggregated and before it was saved: two rounds that count cost three."""
+    first = DPFedAvg(noise=2.0)
+    first.open(tmp_path)
+    saved = _played(first)
+    _played(first)
+    resumed = DPFedAvg(noise=2.0)
+    resumed.load_state_dict(saved)
+    resumed.open(tmp_path)
+    _played(resumed)
+    assert Ledger(tmp_path / "privacy.json").charges == (Charge(2.0, 1.0, 3),)
+    assert resumed.report()["epsilon"] == epsilon([Charge(2.0, 1.0, 3)], 1e-5, "rdp")
+
+
+def test_a_lost_file_is_made_again_from_the_saved_rounds(tmp_path: Path) -> None:
+    plugin = DPFedAvg(noise=2.0)
+    plugin.load_state_dict(_played(DPFedAvg(noise=2.0)))
+    plugin.open(tmp_path)
+    assert Ledger(tmp_path / "privacy.json").charges == (Charge(2.0, 1.0, 1),)
+
+
+def test_a_run_charges_before_the_round_is_saved(federate: Federate) -> None:
+    run: Any = {"rounds": 2, "aggregator": DPFedAvg()}
+    folder = federate(**run).fit(small_task(), small_sites())
+    (folder.rounds / "00002.safetensors").unlink()
+    again = federate(**run).fit(small_task(), small_sites(), ckpt_path="last")
+    assert Ledger(again.path / "privacy.json").charges == (Charge(1.0, 1.0, 3),)
+
+
+def _played(plugin: DPFedAvg) -> Any:
+    """Plays a round and returns what is saved after it."""
+    plugin.begin(context_of(tuple("ABCD")), {"w": torch.tensor([0.0])})
+    plugin.add(moved(1.0, within=1.0))
+    plugin.finish()
+    return plugin.state_dict()
 
 
 def test_few_sites_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -135,6 +180,27 @@ def test_few_sites_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
         plugin.begin(context_of(), {})
     (record,) = caplog.records
     assert "of which there are 3: with fewer than about 100" in record.message
+
+
+def test_an_amplified_epsilon_says_whom_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
+    context = replace(context_of(tuple(map(str, range(100)))), rate=0.25)
+    for plugin in (DPFedAvg(), DPFedAvg(amplified=True)):
+        plugin.begin(context, {})
+        plugin.begin(context, {})
+    (record,) = caplog.records
+    assert "so not against the sites" in record.message
+
+
+@pytest.mark.parametrize("min_sites", [1, 2])
+def test_repeated_draws_are_not_called_amplified(federate: Federate, min_sites: int) -> None:
+    chance: Any = {"sampling": "poisson", "cohort": 0.5, "min_sites": min_sites}
+    federation = federate(aggregator=DPFedAvg(amplified=True), **chance)
+    if min_sites == 1:
+        federation._cohorts(("A", "B", "C"))
+        return
+    with pytest.raises(ConfigError, match="min_sites must be 1 with poisson sampling and an amplified DPFedAvg, got 2"):
+        federation._cohorts(("A", "B", "C"))
+    federate(aggregator=DPFedAvg(), **chance)._cohorts(("A", "B", "C"))
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,13 @@ import pytest
 import torch
 import yaml
 from fedlight_algorithms import CORAL, DSU, QFFL, BigAug, Ditto, FedBN, FedProx, FedRep, FedSAM, MixStyle
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import SGD
 
 from fedlight.federation import Federation
+from fedlight.plugins import Batch, ClientPlugin
+from fedlight.plugins.client_plugin import Statistics
 from fedlight.preparation import ConfigError
 from fedlight.privacy.accounting import Charge, Ledger, epsilon
 from fedlight.privacy.example_level import Account, BudgetSpentError, ExampleLevel, Terms, check_run, refusal
@@ -251,6 +254,55 @@ def test_a_plugin_that_no_noise_covers_is_refused(plugin: Any, reason: str) -> N
 
 def test_plugins_that_change_single_images_or_keep_parameters_may_stay() -> None:
     check_run(fedavg(), [BigAug(), FedBN()], {"accelerator": "cpu", "precision": None})
+
+
+class _MixUp(ClientPlugin):
+    """Mixes images and says nothing."""
+
+    def transform_batch(self, batch: Batch) -> Batch:
+        return {**batch, "image": (batch["image"] + batch["image"].flip(0)) / 2}
+
+
+class _SharesImages(ClientPlugin):
+    """Hands on what it saw."""
+
+    def on_round_end(self, module: LightningModule) -> Statistics:
+        return {"images": images_of("A")["image"]}
+
+
+class _BlursMore(BigAug):
+    """Inherits the word of another, and not its own."""
+
+
+class _Declares(_MixUp):
+    """Says that it does not mix."""
+
+    example_independent = True
+
+
+class _SetsUp(ClientPlugin):
+    """Gets at the module before training."""
+
+    example_independent = True
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("plugin", "hook"),
+    [(_MixUp(), "transform_batch"), (_SharesImages(), "on_round_end"), (_BlursMore(), "transform_batch")],
+)
+def test_a_plugin_that_declares_nothing_is_refused(plugin: ClientPlugin, hook: str) -> None:
+    sentence = f"{type(plugin).__name__} must say example_independent = True in its own class body, .* {hook}"
+    with pytest.raises(ValueError, match=sentence):
+        check_run(fedavg(), [plugin], {})
+
+
+def test_a_plugin_is_taken_at_its_own_word() -> None:
+    check_run(fedavg(), [_Declares()], {})
+    with pytest.raises(ValueError, match="_SetsUp has a part in the training loop of Lightning"):
+        check_run(fedavg(), [_SetsUp()], {})
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,17 @@ def test_the_time_left_of_a_resumed_run_counts_its_own_rounds_only(run: RunInfo,
     clock.now = 10.0
     progress.done(record(3))
     assert progress.seconds_left == 10.0
+
+
+def test_every_round_says_what_the_site_that_spent_most_has_spent(run: RunInfo, record: MakeRecord) -> None:
+    screen = Screen()
+    screen.tracker.start(run)
+    screen.tracker.on_round(record(1, {"epsilon": 1.234}, evaluated=False))
+    sites = tuple(
+        replace(site, metrics={"epsilon": spent}) for site, spent in zip(record(2).sites, (1.5, 2.5), strict=True)
+    )
+    screen.tracker.on_round(replace(record(2, evaluated=False), sites=sites))
+    assert screen.after("round 1") == [
+        "round 1/4  2 of 2 sites  loss 0.5000  epsilon 1.23 (a)  3.5 s",
+        "round 2/4  2 of 2 sites  epsilon 2.50 (b)  3.5 s",
+    ]
