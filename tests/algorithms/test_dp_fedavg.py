@@ -196,11 +196,11 @@ def test_repeated_draws_are_not_called_amplified(federate: Federate, min_sites: 
     chance: Any = {"sampling": "poisson", "cohort": 0.5, "min_sites": min_sites}
     federation = federate(aggregator=DPFedAvg(amplified=True), **chance)
     if min_sites == 1:
-        federation._cohorts(("A", "B", "C"))
+        federation._cohorts(("A", "B", "C"), ())
         return
     with pytest.raises(ConfigError, match="min_sites must be 1 with poisson sampling and an amplified DPFedAvg, got 2"):
-        federation._cohorts(("A", "B", "C"))
-    federate(aggregator=DPFedAvg(), **chance)._cohorts(("A", "B", "C"))
+        federation._cohorts(("A", "B", "C"), ())
+    federate(aggregator=DPFedAvg(), **chance)._cohorts(("A", "B", "C"), ())
 
 
 @pytest.mark.parametrize(
