@@ -101,7 +101,7 @@ class DPFedAvg(AveragingAggregator):
         self.accountant: Accountant = accountant
         self.amplified = amplified
         self._bound = Bound(clip)
-        self._ledger = Ledger()
+        self._ledger: Ledger | None = None
         self._warned = False
 
     def validate(self) -> None:
@@ -126,7 +126,7 @@ class DPFedAvg(AveragingAggregator):
         return half
 
     def open(self, folder: Path) -> None:
-        known, self._ledger = self._ledger, Ledger(folder / "privacy.json")
+        known, self._ledger = self._spent, Ledger(folder / "privacy.json")
         self._ledger.restore(known.rows())
 
     def begin(self, context: RoundContext, params: State) -> None:
@@ -150,7 +150,7 @@ class DPFedAvg(AveragingAggregator):
         return super().finish()
 
     def step(self, start: State, mean: State) -> State:
-        self._ledger.add(Charge(self.noise, self._rate, 1))  # first, as the model may leave before a crash
+        self._spent.add(Charge(self.noise, self._rate, 1))  # first, as the model may leave before a crash
         share = self._mean.total / self._expected
         moved = mean if share == 1 else zip_map(lambda w, mean: w + share * (mean - w), start, mean)
         if self.noise:
@@ -161,18 +161,24 @@ class DPFedAvg(AveragingAggregator):
         return moved
 
     def report(self) -> Mapping[str, float]:
-        spent = {"epsilon": epsilon(self._ledger.charges, self.delta, self.accountant)} if self.noise else {}
+        spent = {"epsilon": epsilon(self._spent.charges, self.delta, self.accountant)} if self.noise else {}
         return {**spent, "clip": self._bound.clip}
 
     def state_dict(self) -> dict[str, Any]:
-        charges = [[charge.noise, charge.rate, charge.steps] for charge in self._ledger.charges]
+        charges = [[charge.noise, charge.rate, charge.steps] for charge in self._spent.charges]
         return {"clip": self._bound.clip, "charges": charges}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._bound.clip = state["clip"]
-        self._ledger.restore([asdict(Charge(*charge)) for charge in state["charges"]])
+        self._spent.restore([asdict(Charge(*charge)) for charge in state["charges"]])
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _spent(self) -> Ledger:
+        """The ledger: of the run once there is one, in memory before."""
+        self._ledger = self._ledger or Ledger()
+        return self._ledger
 
     @property
     def _noise_of_bits(self) -> float:
