@@ -600,7 +600,7 @@ def test_what_a_site_kept_is_never_silently_replaced(damage: str, capsys: pytest
 
 @pytest.mark.parametrize(
     ("name", "content", "code"),
-    [("config.yaml", b"a: [", 2), ("metrics.jsonl", b"no json\n{}\n", 1), ("global.ckpt", b"hello", 2)],
+    [("config.yaml", b"a: [", 1), ("metrics.jsonl", b"no json\n{}\n", 1), ("global.ckpt", b"hello", 2)],
 )
 def test_a_damaged_file_of_a_run_is_named(
     trained: Path, tmp_path: Path, name: str, content: bytes, code: int, capsys: pytest.CaptureFixture[str]

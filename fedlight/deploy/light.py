@@ -97,7 +97,11 @@ def _node(arguments: Sequence[str]) -> int:
     from fedlight.deploy.processes import attend
 
     parser = _Arguments("node", "Run a site's SuperNode until it is ended.")
-    return attend(*Node.read(parser.parse_args(arguments).folder))
+    parser.add_argument(
+        "--wait", metavar="SECONDS", default=30.0, type=float, help="to be let in; default: %(default)g"
+    )
+    chosen = parser.parse_args(arguments)
+    return attend(*Node.read(chosen.folder), chosen.wait)
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -32,7 +32,6 @@ CONNECTION = "federation"
 
 _LOOK = 0.2  # seconds between looks at a run's log
 _FREED = 5.0  # seconds after which a port is free whose server has been killed
-_LET_IN = 30.0  # seconds in which a node that is not let in tries again; a server registers keys within ten
 _AGAIN = 3.0  # seconds between two tries
 _REFUSED = "code: 2004"  # what Flower's SuperNode says then
 _HEARD = 5.0  # seconds to read what a program has said that has ended
@@ -143,8 +142,13 @@ def serve(server: ServerFolder, host: str | None = None) -> int:
         return max(process.wait(), 0)
 
 
-def attend(node: Node, connection: Mapping[str, Any]) -> int:
+def attend(node: Node, connection: Mapping[str, Any], wait: float) -> int:
     """Runs a site's SuperNode until it ends; one that the server does not let in yet is started again for a while.
+
+    Args:
+        node: The site.
+        connection: How it reaches the server.
+        wait: Seconds for which it tries again.
 
     Returns:
         The SuperNode's exit code; 0 if it was asked to end.
@@ -154,7 +158,7 @@ def attend(node: Node, connection: Mapping[str, Any]) -> int:
         FlowerError: If the server does not let it in.
     """
     command, environment = supernode(node, connection)
-    limit = time.monotonic() + _LET_IN
+    limit = time.monotonic() + wait
     while True:
         code, refused = _once(command, environment)
         if not refused:

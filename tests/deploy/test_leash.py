@@ -107,7 +107,7 @@ def test_a_node_that_is_not_let_in_yet_says_so_and_tries_again(
     supernode: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tries = supernode(2)
-    assert attend(Node("leeds", "f"), {"superlink": "fl:1"}) == 0
+    assert attend(Node("leeds", "f"), {"superlink": "fl:1"}, 30) == 0
     assert tries.read_text() == "xx"
     said = capsys.readouterr().err
     assert "Failed to activate SuperNode." in said
@@ -117,8 +117,7 @@ def test_a_node_that_is_not_let_in_yet_says_so_and_tries_again(
 def test_a_node_that_is_never_let_in_ends_with_a_way_out(
     supernode: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedlight.deploy.processes._LET_IN", -1.0)
     tries = supernode(9)
     with pytest.raises(FlowerError, match=r"Put its public key into the server's nodes/leeds\.pub"):
-        attend(Node("leeds", "f"), {"superlink": "fl:1"})
+        attend(Node("leeds", "f"), {"superlink": "fl:1"}, -1)
     assert tries.read_text() == "x"
