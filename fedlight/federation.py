@@ -692,8 +692,7 @@ class Federation:
         )
         check_trainer(self.local.trainer)
         check_trackers(self.trackers)
-        aggregator, _ = prototypes(self.aggregator, self.plugins)
-        check_codecs(self.local.compression, isinstance(self.schedule, Synchronous), aggregator)
+        check_codecs(self.local.compression, isinstance(self.schedule, Synchronous), self.aggregator)
         cohorts = self._cohorts(data.sites, data.held_out_sites)
         if self.local.secure is not None:
             self._check_secure(self.local.secure, len(data.sites))

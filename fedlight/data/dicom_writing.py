@@ -63,34 +63,19 @@ def write_segmentation(voxels: Array, frames: Sequence[Frame], classes: Sequence
         ) from error
     quiet()
     target = target.with_name(f"{target.name}.dcm")
-    _check_elements(frames)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom quotes what the images say
             _segmentation(highdicom, voxels, frames, classes).save_as(target)
     except Exception as error:  # highdicom raises what it likes on images that are no proper DICOM
         target.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | DataError):
             raise
         raise DataError(
             f"no DICOM-SEG could be made ({type(error).__name__}: its images lack what one must repeat). "
             "Convert the series to NIfTI."
         ) from error
     return target
-
-
-def _check_elements(frames: Sequence[Frame]) -> None:
-    import pydicom
-
-    placed = ["FrameOfReferenceUID"] if frames[0].position is not None else []
-    for path in dict.fromkeys(frame.path for frame in frames):
-        image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_REPEATED, *placed])
-        missing = [name for name in (*_REPEATED, *placed) if not image.get(name)]
-        if missing:
-            raise DataError(
-                f"a DICOM-SEG must repeat {' and '.join(missing)} of its images, which {path.name} lacks. Put it back, "
-                "or convert the series to NIfTI."
-            )
 
 
 def _segmentation(highdicom: Any, voxels: Array, frames: Sequence[Frame], classes: Sequence[str]) -> Any:
@@ -119,10 +104,9 @@ def _segmentation(highdicom: Any, voxels: Array, frames: Sequence[Frame], classe
 def _in_order_of_files(voxels: Array, frames: Sequence[Frame]) -> tuple[list[Any], Array]:
     """Returns the images that are referred to and the mask in their order: that of files, or of frames in one."""
     paths = list(dict.fromkeys(frame.path for frame in frames))
-    thickness = _thickness(frames)
-    if len(paths) > 1:
-        return [_image(path, thickness) for path in paths], voxels
-    return [_image(paths[0], thickness)], voxels[np.argsort([frame.number for frame in frames])]
+    placed, thickness = frames[0].position is not None, _thickness(frames)
+    images = [_image(path, thickness, placed) for path in paths]
+    return images, voxels if len(paths) > 1 else voxels[np.argsort([frame.number for frame in frames])]
 
 
 def _thickness(frames: Sequence[Frame]) -> float:
@@ -133,11 +117,17 @@ def _thickness(frames: Sequence[Frame]) -> float:
     return float(np.linalg.norm(second - first))
 
 
-def _image(path: Path, thickness: float) -> Any:
+def _image(path: Path, thickness: float, placed: bool) -> Any:
     """Reads all that is said of an image, with what a segmentation must repeat left empty if it is not said."""
     import pydicom
 
     image = pydicom.dcmread(path, stop_before_pixels=True)
+    needed = (*_REPEATED, "FrameOfReferenceUID") if placed else _REPEATED
+    if missing := [name for name in needed if not image.get(name)]:
+        raise DataError(
+            f"a DICOM-SEG must repeat {' and '.join(missing)} of its images, which {path.name} lacks. Put it back, "
+            "or convert the series to NIfTI."
+        )
     for name in _EMPTY:
         if name not in image:
             setattr(image, name, "")

@@ -13,9 +13,9 @@ reference. A larger image is filtered with the gain A_ref / A_own of the tiles' 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +32,17 @@ from fedlight.update import Shared
 Size = tuple[int, int]
 
 
-class FederationStyle(Protocol):
+class FederationStyle(ABC):
     """What the images of a federation look like."""
 
     def put_on(self, images: Tensor, valid: Tensor) -> Tensor:
         """Returns images in this style: (N, C, H, W) and valid (N, H, W), bool, to (N, C, H, W)."""
+        pairs = zip(images, valid, strict=True)
+        return torch.stack([self._one(image, inside) if bool(inside.any()) else image for image, inside in pairs])
+
+    @abstractmethod
+    def _one(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Returns an image in this style: (C, H, W) and valid (H, W), True somewhere, to (C, H, W)."""
 
 
 def federation_style(plugins: Sequence[ClientPlugin], shared: Shared, size: Size) -> FederationStyle | None:
@@ -66,7 +72,7 @@ def _mean_style(style: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class AmplitudeStyle:
+class AmplitudeStyle(FederationStyle):
     """A style that is the amplitude of low frequencies.
 
     Attributes:
@@ -76,10 +82,6 @@ class AmplitudeStyle:
 
     reference: Tensor
     size: Size
-
-    def put_on(self, images: Tensor, valid: Tensor) -> Tensor:
-        pairs = zip(images, valid, strict=True)
-        return torch.stack([self._one(image, inside) if bool(inside.any()) else image for image, inside in pairs])
 
     def _one(self, image: Tensor, valid: Tensor) -> Tensor:
         own = low_frequencies(spectrum_of(*tiles(image, valid, self.size)), self.reference.shape[-1] - 1)
@@ -91,7 +93,7 @@ class AmplitudeStyle:
 
 
 @dataclass(frozen=True, slots=True)
-class MomentStyle:
+class MomentStyle(FederationStyle):
     """A style that is mean and standard deviation of every channel.
 
     Attributes:
@@ -101,10 +103,6 @@ class MomentStyle:
 
     reference: Tensor
     size: Size
-
-    def put_on(self, images: Tensor, valid: Tensor) -> Tensor:
-        pairs = zip(images, valid, strict=True)
-        return torch.stack([self._one(image, inside) if bool(inside.any()) else image for image, inside in pairs])
 
     def _one(self, image: Tensor, valid: Tensor) -> Tensor:
         mean, variance = channel_moments(*tiles(image, valid, self.size))  # (T, C, 1, 1)

@@ -78,11 +78,11 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 def _commits(folder: Path) -> list[str]:
     """Returns the commits of fedlight that the run was trained with, in order, the present one last."""
+    before: list[str] = []
     with suppress(DamagedFileError):
-        before: list[str] = read_status(folder).get("commits", [])
-        now = commit() or "unknown"
-        return before if before[-1:] == [now] else [*before, now]
-    return [commit() or "unknown"]
+        before = read_status(folder).get("commits", [])
+    now = commit() or "unknown"
+    return before if before[-1:] == [now] else [*before, now]
 
 
 def _plain(value: Any) -> Any:
